@@ -3,7 +3,9 @@
 //! One file per chore (`ebpf`, `demo`, `test`, `bench`); what they share is in `setup` (packages and tools that a chore
 //! needs) and `shell` (running programs and saying what runs). Start reading at the chore that you are interested in.
 
+mod ahead;
 mod bench;
+mod check;
 mod cluster;
 mod conformance;
 mod crds;
@@ -43,7 +45,9 @@ enum Chore {
     Image(image::Options),
     /// Run the bookstore on two nodes of this machine, before and after its namespace joins the mesh
     Demo(demo::Options),
-    /// Check format and lints, build everything, and run every test, end-to-end tests included
+    /// Check imports, format and lints, and that the fuzz targets compile
+    Check,
+    /// Build everything, check it, and run every test, end-to-end tests included
     Test(test::Options),
     /// Look for imports that form a circle, and for programs that import each other
     Imports,
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Chore::Check => check::run(),
         Chore::Imports => imports::check(),
         Chore::Cluster(options) => cluster::run(&options),
         Chore::Conformance(options) => conformance::run(&options),

@@ -3,19 +3,23 @@
 //! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]),
 //! then the short form of the Gateway API's own suite (see [`conformance`]).
 //! Among the plain ones are some on another kernel ([`kernel`]; more by option) and on another architecture ([`arch`]).
+//!
+//! Tests with nodes and clusters mostly wait, so that compilers and emulators work beside them ([`Ahead`]): lints and the other architecture
+//! beside the plain tests, the conformance suite's build beside those on clusters.
 
 mod arch;
 mod cluster;
 mod kernel;
 mod nextest;
 mod options;
+mod reuse;
 mod runner;
 
-use crate::{bench, conformance, ebpf, imports, setup, shell};
-use anyhow::Result;
+use crate::{ahead::Ahead, bench, conformance, ebpf, setup, shell};
+use anyhow::{Context as _, Result};
 use nextest::Counts;
 pub(crate) use options::Options;
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
 /// What runs in pods in `tests/tests/{real_*,dns,bare_clients}.rs`. Where a package has the program without the service, it is that one.
 const APPLICATIONS: [&str; 14] = [
@@ -52,7 +56,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     // Words and filters without --cluster are about plain tests.
     if options.cluster || (!options.plain && options.everything()) {
-        let suite = options.everything().then(conformance::Ahead::begin).transpose()?;
+        let suite = || {
+            Ahead::begin(
+                "the conformance suite's build",
+                "conformance",
+                &["conformance", "--build-only"],
+            )
+        };
+        let suite = options.everything().then(suite).transpose()?;
         counts.add(&cluster::run(options)?);
         if let Some(suite) = suite {
             suite.wait()?;
@@ -73,40 +84,45 @@ fn summary(counts: &Counts) -> ExitCode {
     ExitCode::from(u8::from(counts.failed > 0 || counts.total == 0))
 }
 
-/// The tests that need no cluster, and everything that is checked before them.
+/// The tests that need no cluster, and beside them everything that is checked of the sources.
 fn plain(options: &Options) -> Result<Counts> {
     ebpf::build()?;
-    let everything = options.everything();
-    if everything {
-        check()?;
-    }
     shell::run("build", &mut shell::build_everything())?;
-    if everything {
-        // The test runner below does not know them.
-        let examples = ["test", "--doc", "--workspace", "--locked", "--quiet"];
-        shell::run("examples in the documentation", shell::cargo().args(examples))?;
-    }
+    let folder = shell::root().join(shell::target()).join("nextest/reuse");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    reuse::write(&folder)?;
     let mut command = shell::cargo();
-    command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
-    let mut counts = nextest::run(options, command, "default")?;
-    if everything {
-        counts.add(&instructions());
-        counts.add(&kernel::short()?);
-        counts.add(&arch::other(options)?);
+    command.args(reuse::arguments(&folder.display().to_string()));
+    if !options.everything() {
+        return nextest::run(options, command, "default");
     }
+    // The test runner below does not know them.
+    let examples = ["test", "--doc", "--workspace", "--locked", "--quiet"];
+    shell::run("examples in the documentation", shell::cargo().args(examples))?;
+    let sources = Ahead::begin("check of the sources", "check", &["check"])?;
+    let architecture = arch::begin()?;
+    let mut counts = nextest::run(options, command, "default")?;
+    counts.add(&one(sources.wait().map(drop)));
+    counts.add(
+        &architecture
+            .wait()
+            .and_then(|printed| Counts::from_summary(&printed))
+            .unwrap_or_else(|error| one(Err(error))),
+    );
+    counts.add(&one(bench::count_instructions()));
+    counts.add(&kernel::short()?);
     Ok(counts)
 }
 
-/// That the cores' functions take no more instructions than they did, as one test.
-fn instructions() -> Counts {
-    let failed = match bench::count_instructions() {
-        Ok(()) => 0,
-        Err(error) => {
-            shell::say(&format!("FAILED: {error:#}"));
-            1
-        }
-    };
-    Counts { total: 1, failed }
+/// What is no test of nextest's, as one that passed or failed.
+fn one(outcome: Result<()>) -> Counts {
+    if let Err(error) = &outcome {
+        shell::say(&format!("FAILED: {error:#}"));
+    }
+    Counts {
+        total: 1,
+        failed: u32::from(outcome.is_err()),
+    }
 }
 
 fn set_up() -> Result<()> {
@@ -129,26 +145,4 @@ fn set_up() -> Result<()> {
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
     setup::ensure_packages(&APPLICATIONS, "see that the mesh carries what such applications say")?;
     runner::ensure()
-}
-
-fn check() -> Result<()> {
-    imports::check()?;
-    shell::run("format", shell::cargo().args(["fmt", "--all", "--check"]))?;
-    shell::run(
-        "format of the kernel programs",
-        shell::cargo()
-            .current_dir(shell::root().join("ebpf"))
-            .args(["fmt", "--all", "--check"]),
-    )?;
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    shell::run("lint", shell::cargo().args(clippy))?;
-    crate::fuzz::check()
 }

@@ -1,13 +1,11 @@
 //! `cargo xtask conformance`: the Gateway API's own conformance suite, run against the mesh on a real cluster.
 //!
-//! `options` is what can be asked for, `programs` builds the suite and its applications from Go modules and makes their image (`ahead`:
-//! while something else runs),
+//! `options` is what can be asked for, `programs` builds the suite and its applications from Go modules and makes their image,
 //! `place` is the cluster, the mesh and the waypoints, `suite` runs the suite, `report` reads what came of it: the counts of each
 //! profile from the suite's own report, and what no profile counts from its output.
 //!
 //! The suite's report is kept in `docs/conformance/`. A test that is skipped is as bad as one that fails.
 
-mod ahead;
 mod options;
 mod place;
 mod programs;
@@ -19,7 +17,6 @@ use crate::{
     image::{self, Profile},
     shell,
 };
-pub(crate) use ahead::Ahead;
 use anyhow::{Context as _, Result, bail};
 pub(crate) use options::Options;
 use options::Proxy;

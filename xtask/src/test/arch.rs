@@ -11,6 +11,7 @@ use super::{
     runner,
 };
 use crate::{
+    ahead::Ahead,
     image::{Platform, Tools},
     setup,
 };
@@ -28,23 +29,22 @@ const PACKAGES: [&str; 8] = [
     "culvert-dns",
 ];
 
-/// Builds and runs them on the other one of the architectures that images are made for: part of all tests.
-pub(super) fn other(options: &Options) -> Result<Counts> {
-    on(
-        options,
-        match Platform::host() {
-            Platform::Amd64 => Platform::Arm64,
-            Platform::Arm64 => Platform::Amd64,
-        },
+/// Begins to build and run them on the other one of the architectures that images are made for: part of all tests.
+pub(super) fn begin() -> Result<Ahead> {
+    let other = match Platform::host() {
+        Platform::Amd64 => Platform::Arm64,
+        Platform::Arm64 => Platform::Amd64,
+    };
+    Ahead::begin(
+        "tests on another architecture",
+        "arch",
+        &["test", "--arch", other.architecture()],
     )
 }
 
 /// Builds and runs them on the architecture that was asked for.
 pub(super) fn run(options: &Options, architecture: &str) -> Result<Counts> {
-    on(options, find(architecture)?)
-}
-
-fn on(options: &Options, platform: Platform) -> Result<Counts> {
+    let platform = find(architecture)?;
     runner::ensure()?;
     let tools = Tools::find(platform)?;
     let (program, library) = (platform.emulator(), format!("/usr/{}", platform.gnu()));
@@ -63,7 +63,7 @@ fn on(options: &Options, platform: Platform) -> Result<Counts> {
     for package in PACKAGES {
         cargo.args(["--package", package]);
     }
-    nextest::run(options, cargo, "arch")
+    nextest::run_as_is(options, cargo, "arch")
 }
 
 fn find(architecture: &str) -> Result<Platform> {

@@ -22,6 +22,25 @@ impl Counts {
         self.total.saturating_sub(self.failed)
     }
 
+    /// Reads them from the last line of what `cargo xtask test` prints.
+    ///
+    /// # Errors
+    /// It is another line.
+    pub(super) fn from_summary(printed: &str) -> Result<Self> {
+        let last = printed.lines().last().unwrap_or_default();
+        let numbers = last
+            .strip_suffix(" failed")
+            .and_then(|line| line.split_once(" passed, "));
+        let counts = numbers.and_then(|(passed, failed)| {
+            let failed = failed.parse::<u32>().ok()?;
+            Some(Self {
+                total: passed.parse::<u32>().ok()?.checked_add(failed)?,
+                failed,
+            })
+        });
+        counts.with_context(|| format!("no counts of tests: {last:?}"))
+    }
+
     /// Reads the totals from the first element of nextest's JUnit report.
     pub(super) fn from_junit(report: &str) -> Option<Self> {
         let start = report.find("<testsuites")?;
@@ -42,12 +61,8 @@ impl Counts {
     }
 }
 
-/// Runs nextest, given with all but the words and the filter, by one of its profiles, as often as the options say.
+/// Runs nextest, given with all but the words and the filter, by one of its profiles, as often as the options say. The tests run as root.
 pub(super) fn run(options: &Options, mut nextest: Command, profile: &str) -> Result<Counts> {
-    nextest.args(["--profile", profile]).args(&options.words);
-    if let Some(filter) = &options.filter {
-        nextest.args(["-E", filter]);
-    }
     if !setup::is_root() {
         if !shell::on_path("sudo") {
             bail!("the end-to-end tests need root (network namespaces, eBPF), and there is no sudo: run this as root");
@@ -57,6 +72,15 @@ pub(super) fn run(options: &Options, mut nextest: Command, profile: &str) -> Res
         sudo.arg("--validate");
         shell::run("end-to-end tests need root (network namespaces, eBPF)", &mut sudo)?;
         nextest.env(runner_variable()?, "sudo --preserve-env");
+    }
+    run_as_is(options, nextest, profile)
+}
+
+/// The same for tests that need no more than the user may.
+pub(super) fn run_as_is(options: &Options, mut nextest: Command, profile: &str) -> Result<Counts> {
+    nextest.args(["--profile", profile]).args(&options.words);
+    if let Some(filter) = &options.filter {
+        nextest.args(["-E", filter]);
     }
     let report = shell::target().join("nextest").join(profile).join("junit.xml");
     let mut counts = Counts { total: 0, failed: 0 };
@@ -114,6 +138,20 @@ mod tests {
 <testsuites name="nextest-run" tests="12" failures="2" errors="1" uuid="x" timestamp="y" time="0.1">
     <testsuite name="a" tests="3" disabled="0" errors="0" failures="0">"#;
         assert_eq!(Counts::from_junit(report), Some(Counts { total: 12, failed: 3 }));
+    }
+
+    #[test]
+    fn a_summary_is_read_back_and_no_other_line_is_one() {
+        let counts = Counts::from_summary("FAIL x\n9 passed, 3 failed\n").unwrap();
+        assert_eq!(counts, Counts { total: 12, failed: 3 });
+        for other in [
+            "",
+            "9 passed, 3 failed\nxtask: ended",
+            "9 passed",
+            "-1 passed, 0 failed",
+        ] {
+            Counts::from_summary(other).unwrap_err();
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The machine: how it is started, what it is told, and what comes of it.
 
-use super::{package::Version, reuse::RESULTS};
+use super::package::Version;
 use crate::{shell, test::nextest::Counts};
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(45 * 60);
 const LAST_WORDS: usize = 30;
 
 const REPORT: &str = "junit.xml";
+/// Where the guest has the folder of results.
+pub(super) const RESULTS: &str = "/run/results";
 
 /// A machine that is ready to start.
 pub(super) struct Guest {

@@ -10,10 +10,9 @@
 mod guest;
 mod initramfs;
 mod package;
-mod reuse;
 mod selection;
 
-use super::{nextest::Counts, options::Options, runner};
+use super::{nextest::Counts, options::Options, reuse, runner};
 use crate::{ebpf, setup, shell};
 use anyhow::{Context as _, Result, bail};
 use guest::Guest;
@@ -80,7 +79,9 @@ fn on(version: &Version, filter: &str) -> Result<Counts> {
         _ => fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?,
     }
     reuse::write(&results)?;
-    let script = guest::script(version, &reuse::arguments(filter));
+    let mut arguments = reuse::arguments(guest::RESULTS);
+    arguments.extend(["--profile", "kernel", "-E", filter].map(ToOwned::to_owned));
+    let script = guest::script(version, &arguments);
     guest::write_script(&results, &script)?;
     let guest = Guest {
         initramfs: initramfs::build(&kernel, &folder)?,

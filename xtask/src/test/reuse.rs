@@ -1,4 +1,5 @@
-//! nextest without cargo: what it would ask cargo about the workspace and the test programs, written to files before.
+//! nextest without cargo, which another chore may have locked and a guest does not have: what it would ask cargo about the workspace and the
+//! test programs is written to files before.
 
 use crate::shell;
 use anyhow::{Context as _, Result};
@@ -7,11 +8,8 @@ use std::{fs, path::Path};
 const BINARIES: &str = "binaries.json";
 const WORKSPACE: &str = "workspace.json";
 
-/// Where the guest has the folder of results.
-pub(super) const RESULTS: &str = "/run/results";
-
-/// Writes them into the folder of results. All has been built.
-pub(super) fn write(results: &Path) -> Result<()> {
+/// Writes them into a folder. All has been built.
+pub(super) fn write(folder: &Path) -> Result<()> {
     let mut list = shell::cargo();
     list.args([
         "nextest",
@@ -25,21 +23,20 @@ pub(super) fn write(results: &Path) -> Result<()> {
     let mut metadata = shell::cargo();
     metadata.args(["metadata", "--format-version", "1", "--locked", "--all-features"]);
     for (name, mut command) in [(BINARIES, list), (WORKSPACE, metadata)] {
-        let path = results.join(name);
+        let path = folder.join(name);
         let text = shell::output(&mut command)?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-/// How nextest is started in the guest, after its own name.
-pub(super) fn arguments(filter: &str) -> Vec<String> {
-    let file = |name: &str| format!("{RESULTS}/{name}");
-    ["nextest", "run", "--profile", "kernel", "--no-fail-fast"]
+/// What nextest is told after its own name, with the folder as it will be seen by it.
+pub(super) fn arguments(folder: &str) -> Vec<String> {
+    let file = |name: &str| format!("{folder}/{name}");
+    ["nextest", "run", "--no-fail-fast"]
         .map(ToOwned::to_owned)
         .into_iter()
         .chain(["--binaries-metadata".to_owned(), file(BINARIES)])
         .chain(["--cargo-metadata".to_owned(), file(WORKSPACE)])
-        .chain(["-E".to_owned(), filter.to_owned()])
         .collect()
 }
