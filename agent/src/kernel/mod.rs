@@ -5,7 +5,7 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel (with what `features` finds that it has), `maps` and `guard_maps` give its maps types,
-//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `proxies` (each is `admitted`) whose cgroups are exempt, `guard` (with
+//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod (`flags`: what it has meanwhile), `proxies` (each is `admitted`) whose cgroups are exempt, `guard` (with
 //! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves, `same_node`
 //! which connections go past it,
 //! `surroundings` what else is in its network namespace, `versions` is what programs of another layout left, `hooks` names what the
@@ -25,6 +25,7 @@ mod clsact;
 mod config;
 mod error;
 mod features;
+mod flags;
 mod guard;
 mod guard_maps;
 mod guards;

@@ -1,7 +1,7 @@
 //! What happens to a pod: enrolment, and leaving in two steps.
 
 use super::{
-    Kernel, KernelError, LegsStatus, PodCapture, Told, config, load,
+    Kernel, KernelError, LegsStatus, PodCapture, PodListeners, Told, config, flags, load,
     names::Name,
     surroundings::Surroundings,
     sys::{Hook, Target},
@@ -246,8 +246,7 @@ impl Kernel {
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK | Pod::DNS | Pod::LEGS)
-                | surroundings.flags,
+            flags: flags::meanwhile(before, flags) | surroundings.flags,
             devices: surroundings.devices,
             held_ports,
         };
@@ -265,15 +264,11 @@ impl Kernel {
                 for (port, socket) in PORTS.into_iter().zip(sockets) {
                     self.maps.set_listener(listener(*address, port), socket)?;
                 }
-                match listeners.hold {
-                    Some(socket) => self.maps.set_listener(listener(*address, HOLD_PORT), socket)?,
-                    None => self.maps.remove_listener(&listener(*address, HOLD_PORT))?,
+                if let Some(socket) = listeners.hold {
+                    self.maps.set_listener(listener(*address, HOLD_PORT), socket)?;
                 }
-                for (at, port) in dns_ports().enumerate() {
-                    match listeners.dns {
-                        Some(sockets) => self.maps.set_listener(listener(*address, port), sockets[at])?,
-                        None => self.maps.remove_listener(&listener(*address, port))?,
-                    }
+                for (port, socket) in dns_ports().zip(listeners.dns.into_iter().flatten()) {
+                    self.maps.set_listener(listener(*address, port), socket)?;
                 }
             }
         }
@@ -291,6 +286,9 @@ impl Kernel {
         // Once `connect` counts on steering, steering is there.
         entry.flags = flags;
         self.maps.set_pod(pod.cookie, entry)?;
+        if let Some(listeners) = &pod.listeners {
+            self.take_out(listeners, addresses)?;
+        }
         let has_listeners = self.told.get(&pod.cookie).is_some_and(|told| told.listeners);
         let told = Told {
             entry,
@@ -304,6 +302,18 @@ impl Kernel {
         let known = self.addresses.entry(pod.cookie).or_default();
         let lost: Vec<Address> = known.extract_if(.., |address| !addresses.contains(address)).collect();
         lost.iter().try_for_each(|address| self.forget(address))
+    }
+
+    /// Takes out what earlier listeners had besides, and these have not. Nothing counts on it any more.
+    fn take_out(&mut self, listeners: &PodListeners<'_>, addresses: &[Address]) -> Result<(), KernelError> {
+        let hold = listeners.hold.is_none().then_some(HOLD_PORT);
+        let dns = listeners.dns.is_none().then(dns_ports);
+        for port in hold.into_iter().chain(dns.into_iter().flatten()) {
+            for address in addresses {
+                self.maps.remove_listener(&listener(*address, port))?;
+            }
+        }
+        Ok(())
     }
 
     /// Of a pod whose proxy is Culvert's own, which takes listeners: of others it is not known how they read.

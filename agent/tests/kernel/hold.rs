@@ -15,6 +15,8 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
+    sync::mpsc,
+    thread,
     time::Instant,
 };
 
@@ -275,6 +277,38 @@ fn holding_can_begin_and_end_while_the_pod_runs() {
         let is_held = world.count("sk_lookup", "held") > before;
         assert_eq!(is_held, held == Held::All);
     }
+}
+
+/// The agent tells it anew with each change, when proxies come and go, and when it starts.
+#[test]
+fn a_pod_that_is_brought_in_anew_holds_all_the_time() {
+    let mut world = World::holding(Held::All);
+    let (stop, is_stopped) = mpsc::channel::<()>();
+    let dialling = world.pod.run(move || {
+        thread::spawn(move || {
+            let mut begun = 0;
+            while is_stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                let socket = stream(false, None);
+                socket.set_nonblocking(true).expect("non-blocking");
+                let error = socket.connect(&SocketAddr::new(PEER4, 80).into()).expect_err("held");
+                assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
+                begun += 1;
+            }
+            begun
+        })
+    });
+    for round in 0..200 {
+        world.held = if round % 2 == 0 {
+            Held::Ports(vec![80])
+        } else {
+            Held::All
+        };
+        world.enrol(true, true);
+    }
+    drop(stop);
+    let begun = dialling.join().expect("nothing panicked");
+    assert!(begun > 0, "nothing was tried");
+    assert_eq!(world.count("sk_lookup", "held"), begun);
 }
 
 /// An MPTCP socket would never notice that it is met.
