@@ -96,7 +96,7 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15022")]
     pub(crate) monitoring_listen: SocketAddr,
 
-    /// Where the kubelet's probes are answered: /healthz/ready alone. Without it: on --monitoring-listen only.
+    /// Where the kubelet's probes are answered: /healthz/ready and /healthz/live alone. Without it: on --monitoring-listen only.
     #[arg(long, env = "CULVERT_READINESS_LISTEN")]
     pub(crate) readiness_listen: Option<SocketAddr>,
 

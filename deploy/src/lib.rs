@@ -46,8 +46,9 @@ pub use values::{Component, HostPaths, Monitoring, Values};
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";
 
-/// The definitions of the kinds of objects that the mesh obeys and that a cluster may lack. They belong to whoever brought them: to
-/// be created where they are not there, and neither changed nor removed, since their objects would go with them.
+/// The definitions of the kinds of objects that the mesh obeys and that a cluster may lack. None is removed with Culvert, since its objects would
+/// go with it. Those of group `culvert.dev` are Culvert's own, and to be as they are here; others belong to whoever brought them, and are to be
+/// created where they are not there.
 ///
 /// # Errors
 /// When the files are no manifests.

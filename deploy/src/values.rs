@@ -48,7 +48,7 @@ pub enum Component {
     HoldNodes,
     /// Images are on the nodes already and are never downloaded.
     LocalImages,
-    /// Only the nodes' proxies reach the controller's port for configuration and certificates.
+    /// Only the nodes' proxies and waypoints reach the controller's port for configuration and certificates.
     NetworkPolicy,
     /// Nodes enforce SELinux.
     Selinux,

@@ -89,7 +89,7 @@ pub struct Cli {
     /// /etc/resolv.conf.
     #[arg(
         long = "resolver",
-        env = "CULVERT_RESOLVERS",
+        env = "CULVERT_RESOLVER",
         value_name = "ADDRESS",
         value_delimiter = ',',
         value_parser = resolver

@@ -140,7 +140,7 @@ impl Facts {
                 "cluster",
                 "network policies",
                 format!("in culvert-system: {}", foreign.join(", ")),
-                "they must let the nodes' proxies reach the controller on 15012, and the API server our pods on 15014 and 15020 to 15022 (docs/networks.md)",
+                "they must let the nodes' proxies and waypoints of any namespace reach the controller on 15012, and the API server our pods on 15014 and 15020 to 15022 (docs/networks.md)",
             )
         });
         lines

@@ -75,28 +75,39 @@ pub(super) async fn all(
     Ok(applied)
 }
 
-/// Creates the kinds of objects that the cluster lacks. Those that are there may be Istio's, with objects in them, and stay.
-pub(super) async fn missing_kinds(
+/// Creates the kinds of objects that the cluster lacks, and brings Culvert's own up to date: an API server drops the fields that an older one
+/// does not name. Others that are there may be Istio's, with objects in them, and stay.
+pub(super) async fn kinds(
     cluster: &Cluster,
     definitions: &[Value],
     progress: &Progress,
 ) -> Result<Vec<Applied>, Failure> {
-    let mut created = Vec::new();
+    let mut all = Vec::new();
     for definition in definitions {
         let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let is_own = definition["spec"]["group"] == OWN_GROUP;
         let api = api(cluster, ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"));
         let there = api.get_metadata_opt(name).await;
         let there = there.map_err(|error| Failure::of(format!("reading the kind {name}"), error))?;
-        if there.is_none() {
-            let applied = one(cluster, definition, false).await?;
-            progress.note(format!(
-                "kind {name} created; it stays when Culvert goes, with its objects"
-            ));
-            created.push(applied);
+        if there.is_some() && !is_own {
+            continue;
         }
+        // Of our own nobody else knows better.
+        let applied = one(cluster, definition, is_own).await?;
+        match applied.change {
+            Change::Created => progress.note(format!(
+                "kind {name} created; it stays when Culvert goes, with its objects"
+            )),
+            Change::Changed => progress.note(format!("kind {name} changed")),
+            Change::Unchanged => {}
+        }
+        all.push(applied);
     }
-    Ok(created)
+    Ok(all)
 }
+
+/// Of the kinds that Culvert alone has.
+const OWN_GROUP: &str = "culvert.dev";
 
 async fn one(cluster: &Cluster, object: &Value, force: bool) -> Result<Applied, Failure> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -156,7 +156,7 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
     monitoring::must_be_possible(cluster, merged.values.monitoring).await?;
     let objects = documents(&merged)?;
     let kinds: Vec<Value> = culvert_deploy::crds()?.into_iter().map(Document::into_value).collect();
-    let mut applied = apply::missing_kinds(cluster, &kinds, &progress).await?;
+    let mut applied = apply::kinds(cluster, &kinds, &progress).await?;
     applied.extend(apply::all(cluster, &objects, flags.force, &progress).await?);
     let pruned = prune::others(cluster, &objects, &progress).await?;
     apply::after(cluster, &applied).await?;

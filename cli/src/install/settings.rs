@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     /// The images are on the nodes already: a missing one is an error, not a download
     #[arg(long, env = "CULVERT_LOCAL_IMAGES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     local_images: Option<bool>,
-    /// Let only the nodes' proxies reach the controller, by a NetworkPolicy
+    /// Let only the nodes' proxies and waypoints reach the controller's configuration, by a NetworkPolicy
     #[arg(long, env = "CULVERT_NETWORK_POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     network_policy: Option<bool>,
     /// The nodes enforce SELinux

@@ -132,7 +132,7 @@ fn maps(node: &str, report: &NodeReport) -> Line {
     if full.is_empty() {
         return Line::ok(node, "kernel maps", format!("{}, all with room", sizes.len()));
     }
-    let remedy = "raise its size by the agent's flag --map-...: when it is full, new connections are denied";
+    let remedy = "raise its size by a setting, such as `culvert install --set map-flows=N` (docs/settings.md): when it is full, new connections are denied";
     Line::warn(node, "kernel maps", full.join(", "), remedy)
 }
 

@@ -88,6 +88,7 @@ fn an_installation_from_nothing_to_nothing() {
     before_installing_questions_say_what_to_do(&plane);
     someone_without_rights_is_told_which_are_missing(&plane);
     installing_makes_everything_and_again_changes_nothing(&plane);
+    installing_brings_our_own_kind_up_to_date_and_leaves_others(&plane);
     an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(&plane);
     what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(&plane);
     what_cannot_start_is_told_with_the_reason(&plane);
@@ -142,15 +143,41 @@ fn someone_without_rights_is_told_which_are_missing(plane: &ControlPlane) {
     assert!(errors(&status).contains("cannot list resource"), "{}", errors(&status));
 }
 
+/// An API server drops the fields that the definition of a kind does not name. Of other definitions nothing is touched.
+fn installing_brings_our_own_kind_up_to_date_and_leaves_others(plane: &ControlPlane) {
+    let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let ours = ["crd/trafficpolicies.culvert.dev", "timeouts"];
+    let theirs = ["crd/peerauthentications.security.istio.io", "mtls"];
+    let names = |kind: &str| {
+        let read = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties}";
+        serde_json::from_str::<Value>(&plane.kubectl(&["get", kind, "-o", read])).unwrap()
+    };
+    for [kind, field] in [ours, theirs] {
+        let patch = serde_json::json!([{ "op": "remove", "path": format!("{fields}/{field}") }]).to_string();
+        plane.kubectl(&["patch", kind, "--type=json", "-p", &patch]);
+        assert!(names(kind)[field].is_null());
+    }
+    let again = plane.culvert(&["install", "--no-wait", "-o", "json"]);
+    assert_eq!(
+        (changes(&again, "created"), changes(&again, "changed")),
+        (0, 1),
+        "{}",
+        errors(&again)
+    );
+    assert!(names(ours[0])[ours[1]].is_object());
+    assert!(names(theirs[0])[theirs[1]].is_null());
+}
+
 fn installing_makes_everything_and_again_changes_nothing(plane: &ControlPlane) {
     let printed = json(&plane.culvert(&["install", "--print", "-o", "json"]));
     let count = printed["items"].as_array().unwrap().len();
     let first = plane.culvert(&["install", "--no-wait", "-o", "json"]);
-    // The kinds of policies, which are nobody's to print for others: where they are there, they stay as they are.
+    // The kinds of policies, which are nobody's to print for others.
     let kinds = culvert_deploy::crds().unwrap().len();
     assert_eq!(changes(&first, "created"), count + kinds);
     let again = plane.culvert(&["install", "--no-wait", "-o", "json"]);
-    assert_eq!(changes(&again, "unchanged"), count);
+    // Our own kind among them; others, where they are there, stay as they are.
+    assert_eq!(changes(&again, "unchanged"), count + 1);
     let ranges = plane.kubectl(&[
         "get",
         "-n",

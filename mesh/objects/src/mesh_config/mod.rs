@@ -61,9 +61,10 @@ impl MeshConfig {
         })
     }
 
-    /// The provider of a name.
+    /// The provider of a name: one that is written, or one that Istio's users know without.
     pub fn provider(&self, name: &str) -> Option<&Provider> {
-        self.providers.iter().find(|provider| *provider.name == *name)
+        let mut all = self.providers.iter().chain(provider::BUILT_IN.iter());
+        all.find(|provider| *provider.name == *name)
     }
 
     /// About how many bytes it holds beside its own structure.

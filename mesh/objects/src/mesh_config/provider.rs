@@ -1,6 +1,7 @@
 //! Providers: who is asked about requests, and where telemetry goes.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -179,6 +180,26 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Of a service that counts, which every request waits for.
 const COUNTING: Duration = Duration::from_millis(100);
+
+/// Those that Istio has without a word of its configuration (`DefaultMeshConfig`). One that is written under such a name comes before.
+pub(super) static BUILT_IN: LazyLock<[Provider; 2]> = LazyLock::new(|| {
+    let lines = FileAccessLog {
+        path: STANDARD_OUTPUT.to_owned(),
+        format: None,
+        omit_empty: false,
+    };
+    [
+        ("prometheus", ProviderKind::Prometheus),
+        ("envoy", ProviderKind::FileAccessLog(lines)),
+    ]
+    .map(|(name, kind)| Provider {
+        name: name.to_owned(),
+        kind,
+    })
+});
+
+/// Where lines go, unless something else is said.
+const STANDARD_OUTPUT: &str = "/dev/stdout";
 
 /// All providers that can be read; the others are noted.
 pub(super) fn all(fields: &mut Fields<'_, '_>) -> Vec<Provider> {
@@ -452,7 +473,7 @@ fn zipkin(fields: &mut Fields<'_, '_>) -> Option<Zipkin> {
 }
 
 fn file_access_log(fields: &mut Fields<'_, '_>) -> Option<FileAccessLog> {
-    let path = fields.text("path").unwrap_or_else(|| "/dev/stdout".to_owned());
+    let path = fields.text("path").unwrap_or_else(|| STANDARD_OUTPUT.to_owned());
     let format = fields.below("logFormat", |fields| {
         let text = fields.text("text");
         let labels = fields.take("labels");

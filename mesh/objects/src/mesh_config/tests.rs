@@ -72,3 +72,17 @@ fn a_field_of_a_provider_that_nobody_knows_leaves_the_provider_and_is_noted() {
     let read = MeshConfig::parse(text).unwrap();
     assert_eq!(read.notes.len(), 1, "{:?}", read.notes);
 }
+
+#[test]
+fn what_istio_has_without_a_word_is_there_unless_another_has_its_name() {
+    let nothing = MeshConfig::default();
+    let lines = |config: &MeshConfig| match &config.provider("envoy").unwrap().kind {
+        ProviderKind::FileAccessLog(file) => file.path.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lines(&nothing), "/dev/stdout");
+    assert_eq!(nothing.provider("prometheus").unwrap().kind, ProviderKind::Prometheus);
+    assert_eq!(nothing.provider("stackdriver"), None);
+    let own = "extensionProviders: [{name: envoy, envoyFileAccessLog: {path: /dev/stderr}}]";
+    assert_eq!(lines(&MeshConfig::parse(own).unwrap()), "/dev/stderr");
+}

@@ -144,12 +144,15 @@ fn references_that_lead_nowhere_are_errors_and_each_says_what_to_do() {
 fn what_binds_or_takes_nothing_is_a_warning() {
     let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: idle, namespace: shop}\n\
         spec: {selector: {matchLabels: {app: nobody}}, action: DENY, rules: [{}]}\n---\n";
+    let other = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: other, namespace: shop}\n\
+        spec: {address: 198.18.0.1, labels: {app: other}}\n---\n";
+    let found = problems(&(policy.to_owned() + other + WAYPOINT));
+    let idle = "AuthorizationPolicy shop/idle: spec.selector.matchLabels: no pod";
+    has(&found, Severity::Warning, idle);
+    // Where nothing is known of workloads, nothing is known of whom a selector is for.
+    let alone = problems(policy);
+    assert!(!alone.iter().any(|(_, text)| text.contains(idle)), "{alone:?}");
     let found = problems(&(policy.to_owned() + WAYPOINT));
-    has(
-        &found,
-        Severity::Warning,
-        "AuthorizationPolicy shop/idle: spec.selector.matchLabels: no pod",
-    );
     has(
         &found,
         Severity::Warning,

@@ -47,7 +47,7 @@ impl Reading<'_> {
         source.extend(unknown);
         let key = fields.get("key").and_then(Value::as_str).unwrap_or_default();
         let Some(meaning) = meaning(key, self.namespace) else {
-            let what = format!("{key:?} is unknown, or not served yet");
+            let what = format!("{key:?} is unknown, or not served");
             self.notes.add(&format!("{at}.key"), self.instead(&what));
             source.push(self.doubt());
             return;

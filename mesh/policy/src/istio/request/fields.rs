@@ -73,7 +73,7 @@ impl Reading<'_> {
     }
 
     fn not_known(&mut self, at: &str) -> Part {
-        self.notes.add(at, self.instead("it is unknown, or not served yet"));
+        self.notes.add(at, self.instead("it is unknown, or not served"));
         self.doubt()
     }
 }

@@ -21,6 +21,10 @@ pub(super) fn find(reader: &Reader<'_>) -> Vec<Problem> {
     let all: Vec<_> = all
         .filter_map(|(kind, name, selector)| Some((kind, name, selector, asked(reader, name, selector)?)))
         .collect();
+    // Files say nothing of pods, mostly: then nobody can know whom a selector is for.
+    if reader.all::<Pod>().next().is_none() && reader.all::<WorkloadEntry>().next().is_none() {
+        return Vec::new();
+    }
     let workloads = Workloads::of(reader, all.iter().map(|(_, _, _, asked)| *asked));
     let idle = all
         .iter()

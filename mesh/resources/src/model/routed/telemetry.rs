@@ -64,11 +64,8 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
 
 /// Whether an entry of these providers is for the metrics that Prometheus fetches, of which alone there are any.
 fn is_counted(config: &MeshConfig, providers: &[String]) -> bool {
-    let is_prometheus = |name: &String| match config.provider(name) {
-        Some(provider) => provider.kind == ProviderKind::Prometheus,
-        // Istio's own, which needs no definition.
-        None => name == "prometheus",
-    };
+    let kind = |name: &String| config.provider(name).map(|provider| &provider.kind);
+    let is_prometheus = |name: &String| kind(name) == Some(&ProviderKind::Prometheus);
     providers.is_empty() || providers.iter().any(is_prometheus)
 }
 
