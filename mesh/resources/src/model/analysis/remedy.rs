@@ -76,6 +76,9 @@ fn remedy(finding: &Finding, field: &str) -> &'static str {
     if finding.object.is_none() {
         return "mend the file";
     }
+    if field == "metadata.name" && finding.message.contains("is not a name") {
+        return "give the object a name that Kubernetes takes";
+    }
     if finding.message.contains("no ReferenceGrant") {
         return "make a ReferenceGrant in the namespace of the Service, or name one of the route's own namespace";
     }
