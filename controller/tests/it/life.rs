@@ -82,7 +82,7 @@ fn it_says_why_it_does_not_start() {
     let (code, text) = run(&["--config-dir", "/nonexistent/mesh"]);
     assert_eq!((code, text.contains("/nonexistent/mesh")), (Some(1), true), "{text}");
     let (code, text) = run(&["--config-dir", dir, "--trust-domain", "not a domain"]);
-    assert_eq!((code, text.contains("not a domain")), (Some(1), true), "{text}");
+    assert_eq!((code, text.contains("not a domain")), (Some(2), true), "{text}");
     let (code, text) = run(&["--config-dir", dir, "--leaf-ttl", "never"]);
     assert_eq!((code, text.contains("never")), (Some(2), true), "{text}");
     fs::remove_file(state.path().join("ca/root.key")).unwrap();
