@@ -71,7 +71,16 @@ impl Cli {
     /// Reads a command line. A flag on it that its subcommand does not use is an error; an environment variable is not.
     pub(crate) fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Error> {
         let mut command = Self::command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = match command.try_get_matches_from_mut(arguments) {
+            Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
+                let Some(name) = not_utf8(std::env::vars_os()) else {
+                    return Err(error);
+                };
+                let message = format!("the environment variable {name} is not UTF-8");
+                return Err(command.error(ErrorKind::InvalidUtf8, message));
+            }
+            matches => matches?,
+        };
         let cli = Self::from_arg_matches(&matches)?;
         match cli.unused(&matches).first() {
             None => Ok(cli),
@@ -179,6 +188,15 @@ impl Cli {
     }
 }
 
+/// The first of our environment variables whose value no flag can have.
+fn not_utf8(mut variables: impl Iterator<Item = (OsString, OsString)>) -> Option<String> {
+    let is_ours = |name: &str| name.starts_with("CULVERT_");
+    variables.find_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| is_ours(name))?;
+        value.to_str().is_none().then_some(name)
+    })
+}
+
 /// Shells that can be told how to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shell {
@@ -199,8 +217,9 @@ impl From<Shell> for clap_complete::Shell {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command};
+    use super::{Cli, Command, not_utf8};
     use clap::{CommandFactory, Parser};
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -276,6 +295,15 @@ mod tests {
         ] {
             read(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn an_environment_variable_that_is_not_utf_8_is_found_by_name() {
+        let variable = |name: &str, value: &[u8]| (OsString::from(name), OsString::from_vec(value.to_vec()));
+        let of = |variables: &[(OsString, OsString)]| not_utf8(variables.iter().cloned());
+        assert_eq!(of(&[variable("OTHER", b"\xff"), variable("CULVERT_NODE", b"n")]), None);
+        let variables = [variable("CULVERT_NODE", b"n"), variable("CULVERT_AGENT", b"\xff")];
+        assert_eq!(of(&variables).as_deref(), Some("CULVERT_AGENT"));
     }
 
     #[test]

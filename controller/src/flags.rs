@@ -74,6 +74,7 @@ pub struct Serve {
         long,
         env = "CULVERT_TRUST_DOMAIN",
         default_value = "cluster.local",
+        value_parser = culvert_identity::trust_domain,
         value_name = "NAME"
     )]
     pub trust_domain: String,
@@ -85,6 +86,7 @@ pub struct Serve {
         long,
         env = "CULVERT_ROOT_NAMESPACE",
         default_value = "istio-system",
+        value_parser = culvert_identity::dns_name,
         value_name = "NAME"
     )]
     pub root_namespace: String,
@@ -93,6 +95,7 @@ pub struct Serve {
         long,
         env = "CULVERT_CLUSTER_DOMAIN",
         default_value = "cluster.local",
+        value_parser = culvert_identity::dns_name,
         value_name = "NAME"
     )]
     pub cluster_domain: String,
@@ -186,6 +189,22 @@ mod tests {
         let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
         assert_eq!(serve.serve.authority.leaf_ttl, Duration::from_secs(86400));
         assert!(Cli::try_parse_from(["c", "node-token"]).is_err());
+    }
+
+    /// Seen: with an empty root namespace, what is forbidden everywhere was forbidden nowhere, and all seemed well.
+    #[test]
+    fn a_name_that_is_none_is_an_error_rather_than_a_mesh_in_which_nothing_matches() {
+        for (flag, value) in [
+            ("--root-namespace", ""),
+            ("--root-namespace", "Istio System"),
+            ("--cluster-domain", ""),
+            ("--cluster-domain", "cluster.local."),
+            ("--trust-domain", ""),
+            ("--namespace", ""),
+        ] {
+            let error = Cli::try_parse_from(["c", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(flag) && error.contains(&format!("`{value}`")), "{error}");
+        }
     }
 
     /// Seen: the token was made in the default folder, and the flag was taken without a word.

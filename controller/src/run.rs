@@ -48,8 +48,10 @@ enum Cause {
     Cluster(#[from] ClientError),
     #[error(transparent)]
     Authority(#[from] crate::authority::AuthorityError),
-    #[error("`{0}` is no trust domain: lower-case letters, digits, '-', '_' and '.'")]
-    TrustDomain(String),
+    #[error(
+        "--given-ca has no effect with --config-dir: there is no Secret that somebody could fill, and a root would be made"
+    )]
+    GivenCa,
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("SIGTERM and SIGINT cannot be received")]
@@ -112,8 +114,8 @@ async fn run_until_signal(
     logging: Option<Logging>,
 ) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
-    if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
-        return Err(Cause::TrustDomain(flags.trust_domain));
+    if flags.config_dir.is_some() && flags.authority.given_ca {
+        return Err(Cause::GivenCa);
     }
     let mut registry = Registry::default();
     register_cpu_time(&mut registry);

@@ -117,7 +117,8 @@ pub struct ControllerArgs {
     #[arg(
         long,
         env = "CULVERT_CONTROLLER",
-        default_value = "https://culvert-controller.culvert-system.svc:15012"
+        default_value = "https://culvert-controller.culvert-system.svc:15012",
+        value_parser = culvert_control::controller_address
     )]
     pub controller: String,
 
@@ -138,7 +139,7 @@ pub struct ControllerArgs {
     pub cluster_id: String,
 
     /// The trust domain of workloads.
-    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local", value_parser = culvert_identity::trust_domain)]
     pub trust_domain: String,
 
     /// The controller's address in the cluster, for when its name cannot be resolved. Kubernetes puts it into the environment of every

@@ -14,7 +14,7 @@ use culvert_dns::{
     resolv_conf::{self, RESOLV_CONF},
 };
 use culvert_hbone::Baggage;
-use culvert_identity::{Credentials, SpiffeId};
+use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_state::Pod;
 use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry, register_cpu_time};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
@@ -328,9 +328,14 @@ fn read_secrets(args: &ControllerArgs) -> Result<Secrets, RunError> {
             source,
         })
     };
+    let roots = read(&args.controller_ca)?;
+    TrustBundle::from_pem(&roots).map_err(|source| RunError::Roots {
+        path: args.controller_ca.clone(),
+        source,
+    })?;
     Ok(Secrets {
         token: String::from_utf8_lossy(&read(&args.token_file)?).trim().to_owned(),
-        roots: read(&args.controller_ca)?,
+        roots,
     })
 }
 
@@ -349,5 +354,35 @@ async fn follow_secrets(args: ControllerArgs, secrets: watch::Sender<Secrets>) {
             }
             Err(error) => tracing::warn!(error = crate::causes(&error), "keeping the token and roots read before"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::read_secrets;
+    use crate::cli::Cli;
+
+    /// Seen: without a root that could be used, it asked for a certificate for ever, and later a good root gave way to a broken file.
+    #[test]
+    fn a_file_with_roots_that_holds_none_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (roots, token) = (folder.path().join("root.pem"), folder.path().join("token"));
+        std::fs::write(&roots, "no PEM at all").unwrap();
+        std::fs::write(&token, "token").unwrap();
+        let flags = |name: &str, value: &str| [format!("--{name}"), value.to_owned()];
+        let given = [
+            ("gateway", "wp"),
+            ("namespace", "shop"),
+            ("pod-name", "wp-1"),
+            ("service-account", "wp"),
+            ("controller-ca", roots.to_str().unwrap()),
+            ("token-file", token.to_str().unwrap()),
+        ];
+        let arguments = given.iter().flat_map(|(name, value)| flags(name, value));
+        let cli = Cli::parse_from(std::iter::once("culvert-waypoint".to_owned()).chain(arguments));
+        let error = read_secrets(&cli.controller).err().unwrap().to_string();
+        assert!(error.contains("root.pem"), "{error}");
     }
 }

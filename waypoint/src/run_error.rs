@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use culvert_identity::SpiffeError;
+use culvert_identity::{IdentityError, SpiffeError};
 
 /// Why the waypoint cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,14 @@ pub enum RunError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The file with the controller's roots holds none.
+    #[error("{path} cannot be used for checking the controller's certificate")]
+    Roots {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: IdentityError,
     },
     /// Namespace or service account are none.
     #[error("no identity for this waypoint: {0}")]

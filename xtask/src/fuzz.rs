@@ -37,22 +37,12 @@ pub(crate) struct Options {
 
 /// Builds, runs, and fails where a target found something, which it has written down.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let known = known()?;
+    // Before anything is installed or built.
+    let targets = chosen(&known, &options.targets)?;
     setup::ensure_programs(&[("c++", "build-essential")], "build the fuzzer")?;
     // One target takes the agent in, which carries them.
     ebpf::build()?;
-    let known = known()?;
-    for target in &options.targets {
-        ensure!(
-            known.contains(target),
-            "no target {target}; there are: {}",
-            known.join(", ")
-        );
-    }
-    let targets = if options.targets.is_empty() {
-        &known
-    } else {
-        &options.targets
-    };
     let triple = triple()?;
     let built = shell::target().join("fuzz");
     let mut build = shell::cargo();
@@ -85,6 +75,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{} found something: see fuzz/artifacts", found.join(", "));
     }
     Ok(())
+}
+
+/// The targets that are asked for; all of them where none is.
+fn chosen<'a>(known: &'a [String], asked: &'a [String]) -> Result<&'a [String]> {
+    for target in asked {
+        ensure!(
+            known.contains(target),
+            "no target {target}; there are: {}",
+            known.join(", ")
+        );
+    }
+    Ok(if asked.is_empty() { known } else { asked })
 }
 
 /// Whether all targets still compile: they are a workspace of their own, which nothing else builds. What they depend on is in the
@@ -149,4 +151,19 @@ fn triple() -> Result<String> {
     let version = shell::output(shell::command("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{chosen, known};
+
+    /// Seen: the kernel programs were built, for minutes, before a slip of the finger was told.
+    #[test]
+    fn a_fuzz_target_that_is_none_is_named_with_those_that_there_are() {
+        let known = known().unwrap();
+        let asked = ["nosuch".to_owned()];
+        let error = chosen(&known, &asked).unwrap_err().to_string();
+        assert!(error.contains("nosuch") && error.contains(&known[0]), "{error}");
+        assert_eq!(chosen(&known, &[]).unwrap(), known);
+    }
 }

@@ -87,7 +87,8 @@ pub(crate) struct ControllerArgs {
     #[arg(
         long,
         env = "CULVERT_CONTROLLER",
-        default_value = "https://culvert-controller.culvert-system.svc:15012"
+        default_value = "https://culvert-controller.culvert-system.svc:15012",
+        value_parser = culvert_control::controller_address
     )]
     pub(crate) controller: String,
 
@@ -108,11 +109,11 @@ pub(crate) struct ControllerArgs {
     pub(crate) cluster_id: String,
 
     /// The cluster's domain, in which services have their names; for DNS queries of pods.
-    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", default_value = "cluster.local", value_parser = culvert_identity::dns_name)]
     pub(crate) cluster_domain: String,
 
     /// The trust domain of this node's workloads.
-    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local", value_parser = culvert_identity::trust_domain)]
     pub(crate) trust_domain: String,
 
     /// Ranges that belong to the mesh: the cluster's pods and services, beside those that the controller tells. A destination in them that the controller does

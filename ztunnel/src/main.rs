@@ -62,7 +62,8 @@ fn main() -> ExitCode {
         None => run_monitor(&cli),
     };
     let code = outcome.unwrap_or_else(|error: Box<dyn Error>| {
-        tracing::error!(error, "cannot go on");
+        let cause = error.source().map(tracing::field::display);
+        tracing::error!(%error, cause, "cannot go on");
         ExitCode::FAILURE
     });
     logging.flush();

@@ -9,9 +9,9 @@ use crate::{
     print::{Answer, Section},
     target::Target,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use culvert_objects::Severity;
+use culvert_objects::{Kind, Object, Severity};
 use culvert_resources::{
     files::World,
     model::{Problem, Settings},
@@ -70,8 +70,21 @@ pub(crate) fn of_this_machine(servers: &Servers, flags: &AnalyzeFlags) -> Result
 
 /// Of files alone.
 pub(crate) fn of_files(flags: &AnalyzeFlags) -> Result<Answer> {
-    let world = World::of_files(&culvert_resources::files::read(&files::read(&flags.files)?));
+    let read = culvert_resources::files::read(&files::read(&flags.files)?);
+    if let Some(namespace) = &flags.namespace
+        && read.findings.is_empty()
+        && !read.objects.iter().any(|(object, _)| belongs_to(object, namespace))
+    {
+        bail!("--namespace: no object of these files is in a namespace {namespace}");
+    }
+    let world = World::of_files(&read);
     Ok(shown(flags, world.model(Settings::default()).analyze(&world.findings)))
+}
+
+/// Whether an object is in a namespace, or is that namespace.
+fn belongs_to(object: &Object, namespace: &str) -> bool {
+    let name = object.name();
+    *name.namespace == *namespace || (object.kind() == Kind::Namespace && *name.name == *namespace)
 }
 
 fn question(flags: &AnalyzeFlags) -> Result<String> {

@@ -56,7 +56,23 @@ fn warnings_fail_where_that_is_asked_for_and_a_namespace_narrows() {
     assert!(analyzed(&unused, None, FailOn::Error).is_well);
     assert!(!analyzed(&unused, None, FailOn::Warning).is_well);
     assert!(!analyzed(&unused, Some("shop"), FailOn::Warning).is_well);
-    assert!(analyzed(&unused, Some("bank"), FailOn::Warning).is_well);
+    let with_bank = unused + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: bank}\n";
+    assert!(analyzed(&with_bank, Some("bank"), FailOn::Warning).is_well);
+}
+
+/// Seen: of a namespace whose name was mistyped, nothing was wrong.
+#[test]
+fn a_namespace_that_no_object_of_the_files_is_in_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("shop.yaml"), GOOD).unwrap();
+    let flags = AnalyzeFlags {
+        files: vec![folder.path().to_owned()],
+        offline: true,
+        namespace: Some("shpo".to_owned()),
+        fail_on: FailOn::Error,
+    };
+    let error = of_files(&flags).unwrap_err().to_string();
+    assert!(error.contains("--namespace") && error.contains("shpo"), "{error}");
 }
 
 #[test]

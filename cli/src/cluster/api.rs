@@ -1,6 +1,9 @@
 //! The connection to the API server, and lists of its objects.
 
-use super::{failure::Failure, names};
+use super::{
+    failure::{Failure, first_line},
+    names,
+};
 use crate::target::Target;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -49,7 +52,8 @@ impl Cluster {
         // Every caller has a time limit of its own, and a page that answers 503 is an answer.
         config.default_retry = false;
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| Failure::of("reading the kubeconfig", error))?;
+        // What the kubeconfig names: certificates, keys, tokens, programs that give credentials. Only the whole says which one it is.
+        let client = Client::try_from(config).map_err(|error| unusable(target, &error))?;
         let asked = tokio::time::timeout(PATIENCE, client.apiserver_version()).await;
         let version = asked
             .map_err(|_| Failure::Unreachable {
@@ -110,7 +114,7 @@ async fn configuration(target: &Target) -> Result<Config, Failure> {
         context: target.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let unusable = |error: &dyn std::error::Error| Failure::BadConfiguration(error.to_string());
+    let unusable = |error: &dyn std::error::Error| unusable(target, error);
     if let Some(path) = &target.kubeconfig {
         let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
         return Config::from_custom_kubeconfig(file, &options)
@@ -120,5 +124,69 @@ async fn configuration(target: &Target) -> Result<Config, Failure> {
     match Config::from_kubeconfig(&options).await {
         Ok(config) => Ok(config),
         Err(error) => Config::incluster().map_err(|_| unusable(&error)),
+    }
+}
+
+/// Names what the configuration was read from.
+fn unusable(target: &Target, error: &dyn std::error::Error) -> Failure {
+    let in_environment = || env::var("KUBECONFIG").ok().filter(|paths| !paths.is_empty());
+    let file = match &target.kubeconfig {
+        Some(path) => format!("the kubeconfig {}", path.display()),
+        None => match in_environment() {
+            Some(paths) => format!("the kubeconfig {paths} (KUBECONFIG)"),
+            None => "the kubeconfig ~/.kube/config".to_owned(),
+        },
+    };
+    Failure::BadConfiguration {
+        file,
+        cause: first_line(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cluster, Target};
+    use std::fs;
+
+    /// Seen: "No such file or directory", and neither which nor of which kubeconfig.
+    #[tokio::test]
+    async fn an_unusable_kubeconfig_is_named_with_the_file_that_it_lacks_in_one_line_and_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let of = |user: &str| {
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n\
+                 clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:9'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+            )
+        };
+        for (text, culprit) in [
+            ("a: 1\na: 2\n".to_owned(), "duplicate"),
+            (String::new(), "current context"),
+            (of("{tokenFile: /nope/token}"), "/nope/token"),
+            (
+                of("{client-certificate: /nope/crt, client-key: /nope/key}"),
+                "/nope/crt",
+            ),
+            (
+                of("{client-certificate-data: aGVsbG8=, client-key-data: aGVsbG8=}"),
+                "private key",
+            ),
+            (
+                of(
+                    "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /nope/login, interactiveMode: Never}}",
+                ),
+                "auth exec",
+            ),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let target = Target {
+                kubeconfig: Some(path.clone()),
+                ..Target::default()
+            };
+            let failure = Cluster::connect(&target).await.err().unwrap().to_string();
+            assert!(failure.contains(&path.display().to_string()), "{failure}");
+            assert!(failure.contains(culprit), "{culprit}: {failure}");
+            assert_eq!(failure.lines().count(), 2, "{failure}");
+        }
     }
 }

@@ -13,9 +13,14 @@ pub(crate) enum Failure {
     NoConfiguration,
     /// The kubeconfig cannot be used.
     #[error(
-        "the kubeconfig cannot be used: {0}\n  remedy: `kubectl config view` shows what it holds, `--context NAME` chooses among its contexts"
+        "{file} cannot be used: {cause}\n  remedy: `kubectl config view` shows what it holds, `--context NAME` chooses among its contexts"
     )]
-    BadConfiguration(String),
+    BadConfiguration {
+        /// Which one it is.
+        file: String,
+        /// Why.
+        cause: String,
+    },
     /// The API server cannot be reached.
     #[error(
         "the API server at {server} cannot be reached: {cause}\n  \
@@ -115,6 +120,11 @@ impl Failure {
             other => other,
         }
     }
+}
+
+/// An error's words in one line: those of a parser of YAML go on with an excerpt.
+pub(super) fn first_line(error: &dyn std::error::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// The innermost error's words: the outer ones only say on whose behalf it happened.

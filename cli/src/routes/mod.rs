@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use culvert_objects::ObjectName;
+use culvert_objects::{ObjectName, Severity};
 use culvert_resources::{files::World, model::Settings};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -68,9 +68,16 @@ pub(crate) fn of_this_machine(servers: &Servers, flags: &RoutesFlags) -> Result<
 /// What files come to.
 pub(crate) fn of_files(flags: &RoutesFlags) -> Result<Answer> {
     let read = culvert_resources::files::read(&files::read(&flags.files)?);
-    let faults: Vec<String> = read.findings.iter().map(ToString::to_string).collect();
+    let faults = read
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error);
+    let faults: Vec<String> = faults.map(ToString::to_string).collect();
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
+    }
+    for finding in &read.findings {
+        eprintln!("culvert: {finding}");
     }
     let rules = World::of_files(&read).model(Settings::default()).rules(&flags.name()?);
     shown(flags, serde_json::to_value(rules)?)

@@ -1,6 +1,6 @@
 //! A connection to the API server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,8 +21,13 @@ pub enum ClientError {
     #[error("not in a cluster (no service account), and neither --config-dir nor --kubeconfig is given")]
     NotInCluster(#[source] kube::config::InClusterError),
     /// The file cannot be read, or says nothing of use.
-    #[error("kubeconfig")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("the kubeconfig {} cannot be used", path.display())]
+    Kubeconfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<kube::config::KubeconfigError>,
+    },
     /// No client can be made of the configuration.
     #[error("API client")]
     Client(#[from] kube::Error),
@@ -37,12 +42,33 @@ pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientE
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut config = match kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+            let unusable = |error| ClientError::Kubeconfig {
+                path: path.to_owned(),
+                source: Box::new(error),
+            };
+            let file = Kubeconfig::read_from(path).map_err(unusable)?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
         }
         None => Config::incluster().map_err(ClientError::NotInCluster)?,
     };
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     Ok(Client::try_from(config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connect;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        for text in ["", "a: 1\na: 2\n", "apiVersion: v1\nkind: Config\ncurrent-context: x\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = connect(Some(&path)).await.err().unwrap().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub struct ClusterFlags {
     #[arg(long, env = "CULVERT_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The system namespace. Without it that of this pod, as `POD_NAMESPACE` has it, or else `culvert-system`.
-    #[arg(long, env = "CULVERT_NAMESPACE", value_name = "NAME")]
+    #[arg(long, env = "CULVERT_NAMESPACE", value_parser = culvert_identity::dns_name, value_name = "NAME")]
     pub namespace: Option<String>,
     /// What this replica calls itself when one of several is elected. Without it the pod's name, as `POD_NAME` or
     /// `HOSTNAME` has it.

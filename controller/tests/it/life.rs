@@ -82,10 +82,24 @@ fn it_says_why_it_does_not_start() {
     let (code, text) = run(&["--config-dir", "/nonexistent/mesh"]);
     assert_eq!((code, text.contains("/nonexistent/mesh")), (Some(1), true), "{text}");
     let (code, text) = run(&["--config-dir", dir, "--trust-domain", "not a domain"]);
-    assert_eq!((code, text.contains("not a domain")), (Some(1), true), "{text}");
+    assert_eq!((code, text.contains("not a domain")), (Some(2), true), "{text}");
     let (code, text) = run(&["--config-dir", dir, "--leaf-ttl", "never"]);
     assert_eq!((code, text.contains("never")), (Some(2), true), "{text}");
     fs::remove_file(state.path().join("ca/root.key")).unwrap();
     let (code, text) = run(&["--config-dir", dir]);
     assert_eq!((code, text.contains("root.key")), (Some(1), true), "{text}");
+}
+
+/// Seen: a root was made, and everything signed under it, although somebody else was to give one.
+#[test]
+fn to_wait_for_a_given_root_beside_a_directory_is_an_error_and_no_root_is_made() {
+    let (config, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut command = program();
+    command.arg("--config-dir").arg(config.path());
+    command.arg("--state-dir").arg(state.path()).arg("--given-ca");
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--given-ca") && said.contains("--config-dir"), "{said}");
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
 }

@@ -48,7 +48,7 @@ pub use metrics::ControlMetrics;
 pub use published::{Change, CredentialsByIdentity, Notify, Outputs, Published};
 pub use resources::{ResourceType, Resources, run_resources};
 pub use served::Served;
-pub use settings::{Caller, Role, Secrets, Settings};
+pub use settings::{Caller, Role, Secrets, Settings, controller_address};
 
 /// What control needs from outside.
 #[derive(Debug)]

@@ -141,3 +141,48 @@ impl Caller {
         }
     }
 }
+
+/// Takes the address of a controller from a command line: `https://HOST:PORT`. With any other scheme the token would be sent in the open.
+///
+/// # Errors
+/// When it is none, in words for whoever gave it.
+pub fn controller_address(text: &str) -> Result<String, String> {
+    let uri: Option<tonic::transport::Uri> = text.parse().ok();
+    let is_address = uri.is_some_and(|uri| {
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        uri.scheme_str() == Some("https") && has_host && matches!(uri.path(), "" | "/")
+    });
+    if is_address {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is no address of a controller: https://HOST:PORT"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::controller_address;
+
+    #[test]
+    fn a_controller_is_reached_by_tls_or_the_address_is_refused_and_quoted() {
+        for good in [
+            "https://culvert-controller.culvert-system.svc:15012",
+            "https://[::1]:1",
+            "https://a",
+        ] {
+            assert_eq!(controller_address(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "junk",
+            "127.0.0.1:15012",
+            "http://127.0.0.1:15012",
+            "https://",
+            "https://a b:1",
+            "https://a:1/x",
+        ] {
+            let error = controller_address(bad).unwrap_err();
+            assert!(error.contains(&format!("`{bad}`")), "{error}");
+        }
+    }
+}

@@ -242,11 +242,10 @@ impl Directory {
             .findings
             .keys()
             .filter(|f| f.document == 0 && f.line.is_none());
-        let reported: Vec<&PathBuf> = reported
-            .map(|f| &f.file)
-            .filter(|f| !self.files.contains_key(*f))
-            .collect();
-        reported.len() != self.unlistable.len() || reported.iter().any(|f| !self.unlistable.contains_key(*f))
+        let reported: BTreeSet<&PathBuf> = reported.map(|f| &f.file).collect();
+        // Of files that were read it says the same that one cannot be read.
+        let is_mended = |path: &&PathBuf| !self.files.contains_key(*path) && !self.unlistable.contains_key(*path);
+        self.unlistable.keys().any(|path| !reported.contains(path)) || reported.iter().any(|path| is_mended(path))
     }
 
     /// Reads one file. What is wrong with it leaves its last good state in force.

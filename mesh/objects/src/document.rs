@@ -69,6 +69,8 @@ impl Fault {
 /// that the mesh does not read are skipped; of those that it should, that is said in [`Parsed::unread`]. Never fails as a whole: what is wrong is in [`Parsed::faults`].
 pub fn parse(text: &str, json: bool) -> Parsed {
     let mut parsed = Parsed::default();
+    // Editors of other systems put a byte order mark at the start of a file. libyaml takes it for the end of a document.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if json {
         parse_json(text, &mut parsed);
         return parsed;

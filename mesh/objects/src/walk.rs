@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 32;
 pub(crate) struct Walk {
     /// Files that count.
     pub(crate) found: BTreeMap<PathBuf, Stamp>,
-    /// Folders that could not be listed, and why.
+    /// Folders that could not be listed and links that lead nowhere, and why.
     pub(crate) errors: BTreeMap<PathBuf, String>,
     /// Folders by device and inode, so that links do not lead in circles.
     visited: HashSet<(u64, u64)>,
@@ -60,8 +60,18 @@ impl Walk {
             if is_hidden(&path) {
                 continue;
             }
-            // Follows symbolic links; one that leads nowhere is no file.
-            let Ok(metadata) = fs::metadata(&path) else { continue };
+            // Follows symbolic links.
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) => {
+                    // What was removed between two calls is told by the next look. Other links may lead to anything.
+                    if has_objects(&path) && fs::symlink_metadata(&path).is_ok_and(|link| link.is_symlink()) {
+                        self.errors
+                            .insert(path, format!("is a link that leads nowhere: {error}"));
+                    }
+                    continue;
+                }
+            };
             if metadata.is_dir() {
                 self.folder(&path, depth + 1);
             } else if metadata.is_file() && has_objects(&path) {

@@ -1,11 +1,11 @@
 //! Objects from files alone, as `culvert` reads them where it asks no cluster, and over those of a cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{Assembly, Finding, Findings, Kind, Object, ObjectName, Objects};
+use culvert_objects::{Assembly, Finding, Findings, Kind, Object, ObjectName, Objects, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, Settings};
@@ -24,7 +24,7 @@ pub struct File {
 pub struct Read {
     /// The objects, each with its file and line.
     pub objects: Vec<(Object, String)>,
-    /// What cannot be read.
+    /// What cannot be read, and what does not count.
     pub findings: Vec<Finding>,
 }
 
@@ -37,17 +37,35 @@ pub struct World {
     pub findings: Findings,
 }
 
-/// Reads files. Of several objects of one name the last counts, as with `kubectl apply`.
+/// Reads files. Of several objects of one name the last counts, as with `kubectl apply`; of the others that is said.
 pub fn read(files: &[File]) -> Read {
     let mut read = Read::default();
+    // What would be said of each if another one followed.
+    let mut last: BTreeMap<String, Finding> = BTreeMap::new();
     for file in files {
         let parsed = culvert_objects::parse(&file.text, file.name.ends_with(".json"));
         let faults = parsed.faults.iter().chain(&parsed.unread);
         read.findings
             .extend(faults.map(|fault| fault.finding(Path::new(&file.name))));
-        let documents = parsed.documents.into_iter();
-        read.objects
-            .extend(documents.map(|document| (document.object, format!("{}:{}", file.name, document.line))));
+        for document in parsed.documents {
+            let place = format!("{}:{}", file.name, document.line);
+            let without_effect = Finding {
+                file: file.name.clone().into(),
+                document: document.number,
+                line: Some(document.line),
+                object: Some(document.object.title()),
+                field: Some("metadata.name".to_owned()),
+                message: String::new(),
+                severity: Severity::Warning,
+            };
+            if let Some(earlier) = last.insert(document.object.title(), without_effect) {
+                read.findings.push(Finding {
+                    message: format!("written again in {place}: that one counts, this one does not"),
+                    ..earlier
+                });
+            }
+            read.objects.push((document.object, place));
+        }
     }
     read
 }

@@ -23,7 +23,7 @@ mod shared;
 mod verdict;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -76,8 +76,13 @@ pub struct KubernetesPods {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The file given by `--kubeconfig` cannot be used.
-    #[error("the kubeconfig cannot be used")]
-    Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
+    #[error("the kubeconfig {} cannot be used", path.display())]
+    Kubeconfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<kube::config::KubeconfigError>,
+    },
     /// There is no service account.
     #[error("neither is --kubeconfig given, nor is this a pod with a service account")]
     InCluster(#[source] Box<kube::config::InClusterError>),
@@ -156,7 +161,10 @@ impl PodSource for KubernetesPods {
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, OpenError> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let unusable = |error| OpenError::Kubeconfig(Box::new(error));
+            let unusable = |error| OpenError::Kubeconfig {
+                path: path.to_owned(),
+                source: Box::new(error),
+            };
             let file = Kubeconfig::read_from(path).map_err(unusable)?;
             let options = KubeConfigOptions::default();
             Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?

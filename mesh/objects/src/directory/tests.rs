@@ -74,3 +74,28 @@ fn links_hidden_files_and_what_holds_no_objects_are_not_taken_for_files_that_wer
     }
     assert!(directory.loaded().objects.namespace("two").is_none());
 }
+
+/// Seen: the objects behind the link were gone without a word, those that forbid something with the others.
+#[test]
+fn what_was_read_through_a_link_stays_in_force_when_it_leads_nowhere_and_the_link_is_named() {
+    let dir = TempDir::new().unwrap();
+    let (target, link) = (dir.path().join("..target"), dir.path().join("link.yaml"));
+    fs::write(&target, namespace("one")).unwrap();
+    symlink("..target", &link).unwrap();
+    symlink("nowhere", dir.path().join("never.yaml")).unwrap();
+    let mut directory = Directory::open(dir.path()).unwrap();
+    let named = |loaded: &Loaded| {
+        let leads_nowhere = |finding: &&Arc<Finding>| finding.message.contains("leads nowhere");
+        let found = loaded.findings.keys().filter(leads_nowhere);
+        found.map(|finding| finding.file.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&directory.loaded()), [dir.path().join("never.yaml")]);
+    fs::remove_file(&target).unwrap();
+    let loaded = directory.reload();
+    assert!(loaded.objects.namespace("one").is_some());
+    assert_eq!(named(&loaded), [link.clone(), dir.path().join("never.yaml")]);
+    fs::remove_file(&link).unwrap();
+    let loaded = directory.reload();
+    assert!(loaded.objects.namespace("one").is_none());
+    assert_eq!(named(&loaded), [dir.path().join("never.yaml")]);
+}

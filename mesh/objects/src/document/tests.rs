@@ -94,6 +94,25 @@ fn what_an_api_server_refuses() {
 }
 
 #[test]
+fn a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_it() {
+    for (text, json) in [
+        ("\u{feff}apiVersion: v1\nkind: Node\nmetadata: {name: n}\n", false),
+        (
+            "\u{feff}{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"n\"}}",
+            true,
+        ),
+    ] {
+        let parsed = parse(text, json);
+        assert_eq!(
+            (parsed.documents.len(), parsed.faults.len()),
+            (1, 0),
+            "{:?}",
+            parsed.faults
+        );
+    }
+}
+
+#[test]
 fn json_is_read_too() {
     let parsed = parse(
         "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"n\"}}\n{",

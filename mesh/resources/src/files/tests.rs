@@ -1,5 +1,3 @@
-use culvert_objects::Severity;
-
 use super::*;
 
 fn file(text: &str) -> Vec<File> {
@@ -206,4 +204,31 @@ fn files_over_a_cluster_take_the_place_of_what_is_there_and_of_what_was_said_of_
     assert_eq!(wrong(&mended), 0);
     let broken = mended.with(&read(&file("kind: [\n")));
     assert_eq!(wrong(&broken), 1, "a file that cannot be read is said");
+}
+
+/// Seen: a policy that denies, and below it one of the same name that allows: the first was lost without a word.
+#[test]
+fn of_two_objects_of_one_name_the_one_that_does_not_count_is_named() {
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\n\
+             spec: {{action: {action}, rules: [{{}}]}}\n---\n"
+        )
+    };
+    let found = problems(&(policy("DENY") + &policy("ALLOW")));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    has(
+        &found,
+        Severity::Warning,
+        "AuthorizationPolicy shop/p: metadata.name: written again in shop.yaml:5: that one counts, this one does not",
+    );
+}
+
+#[test]
+fn what_is_no_name_is_to_be_renamed_rather_than_removed() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: 'a b', namespace: shop}\nspec: {ports: [{port: 80}]}\n";
+    let world = World::of_files(&read(&file(text)));
+    let found = world.model(Settings::default()).analyze(&world.findings);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].remedy.contains("name that Kubernetes takes"), "{found:?}");
 }

@@ -79,6 +79,9 @@ fn remedy(finding: &Finding, field: &str) -> &'static str {
     if finding.message.starts_with("there is no provider") {
         return "name a provider of the mesh's configuration (ConfigMap culvert-mesh, extensionProviders), or add it there";
     }
+    if field == "metadata.name" && finding.message.contains("is not a name") {
+        return "give the object a name that Kubernetes takes";
+    }
     if finding.message.contains("no ReferenceGrant") {
         return "make a ReferenceGrant in the namespace of the Service, or name one of the route's own namespace";
     }
