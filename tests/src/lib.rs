@@ -4,7 +4,7 @@
 //! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
 //! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel, [`raw_peer`] the same frame by frame, [`floods`] what it may send too much of, [`raw_http2`] one of applications. [`programs`] runs what others have
 //! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, [`played`] is one that a test plays,
-//! [`app`] is the application behind it, [`websocket`] one with WebSocket over HTTP/2, [`tls_app`] and [`tls_server`] are some that speak TLS themselves, [`edge`] is where bad bytes are tried, [`strict_app`] its application, which finds what no proxy may let through; [`cases`] are requests and what becomes of them as data,
+//! [`app`] is the application behind it, [`websocket`] one with WebSocket over HTTP/2, [`pinged_app`] one that counts pings, [`proxied_app`] some that want the PROXY protocol, [`tls_app`] and [`tls_server`] are some that speak TLS themselves, [`edge`] is where bad bytes are tried, [`strict_app`] its application, which finds what no proxy may let through; [`cases`] are requests and what becomes of them as data,
 //! [`scene`] is where they are tried, [`suite`] tries them.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
@@ -34,10 +34,12 @@ mod kernel;
 pub mod memory;
 pub mod pair;
 mod patience;
+pub mod pinged_app;
 pub mod plain_front;
 pub mod played;
 pub mod probe;
 pub mod programs;
+pub mod proxied_app;
 pub mod raw_http2;
 pub mod raw_peer;
 pub mod scene;

@@ -54,6 +54,7 @@ mod waypoint_backend_tls;
 mod waypoint_bad_upstreams;
 mod waypoint_balancing;
 mod waypoint_canary;
+mod waypoint_connections;
 mod waypoint_edges;
 mod waypoint_entries;
 mod waypoint_external_auth;

@@ -12,6 +12,8 @@ use culvert_tests::{
     PATIENCE,
     edge::{Edge, answer},
     lab,
+    raw_http2::{RawHttp2, request},
+    raw_peer::{Frame, kind as frames},
     waypoint::Kind,
 };
 use serde_json::json;
@@ -137,6 +139,66 @@ fn culvert_waits_for_no_application_forever() {
 #[test]
 fn envoy_waits_for_no_application_forever() {
     nothing_is_waited_for_forever(Kind::Envoy);
+}
+
+/// The client opens no window, or does not read at all.
+fn who_takes_nothing_is_cut(kind: Kind) {
+    let lab = lab(&format!("wp_takes_{}", kind.word()));
+    let edge = Edge::set(&lab, kind);
+    lab.apply(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "edge", "namespace": "town" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
+            "rules": [{ "timeouts": { "request": "1s" }, "backendRefs": [{ "name": "edge", "port": 80 }] }],
+        },
+    }))
+    .unwrap();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/endless"),
+        (":authority", "edge.town"),
+    ];
+    let mut came: Vec<Frame> = Vec::new();
+    let reset = wait_until("a stream to be reset of which nothing is taken", PATIENCE, || {
+        let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
+        client.send(&request(1, true, &fields)).unwrap();
+        came = std::iter::from_fn(|| client.next_frame()).collect();
+        let is_there = |kind| came.iter().any(|frame| frame.kind == kind);
+        is_there(frames::DATA) && is_there(frames::RST_STREAM)
+    });
+    let kinds = || came.iter().map(|frame| frame.kind).collect::<Vec<_>>();
+    reset.unwrap_or_else(|error| panic!("{}\n{error:#}: {:?}", edge.scene.last_words(), kinds()));
+    let reset = came.iter().find(|frame| frame.kind == frames::RST_STREAM);
+    // CANCEL, INTERNAL_ERROR.
+    let expected = if kind == Kind::Culvert { 8 } else { 2 };
+    assert_eq!(reset.map(Frame::code), Some(expected));
+    if kind == Kind::Envoy {
+        return;
+    }
+    // What Envoy tells the application is in docs/waypoint-and-envoy.md.
+    let asked = edge.noted.under("/endless").len();
+    let mut stream = edge.connect();
+    stream
+        .write_all(b"GET /endless HTTP/1.1\r\nhost: edge.town\r\n\r\n")
+        .unwrap();
+    let told = wait_until("the application to be told that all were cut", PATIENCE, || {
+        let all = edge.noted.under("/endless").len();
+        all > asked && edge.noted.given_up() == all
+    });
+    told.unwrap_or_else(|error| panic!("{}\n{error:#}", edge.scene.last_words()));
+    drop(stream);
+}
+
+#[test]
+fn culvert_cuts_a_client_that_takes_nothing_of_its_answer_at_the_routes_limit() {
+    who_takes_nothing_is_cut(Kind::Culvert);
+}
+
+#[test]
+fn envoy_cuts_a_client_that_takes_nothing_of_its_answer_at_the_routes_limit() {
+    who_takes_nothing_is_cut(Kind::Envoy);
 }
 
 #[test]

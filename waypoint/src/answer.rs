@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use crate::{
     headers::clean_trailers,
     limits::{IDLE, Late, ROUTE, TimeLimits},
     silence::Silence,
+    stall::Stall,
     telemetry::Record,
 };
 
@@ -36,6 +38,8 @@ pub struct AnswerBody {
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
     /// How long it may be silent.
     idle: Option<Silence>,
+    /// Who hears of a limit while nothing can be sent.
+    stall: Option<Arc<Stall>>,
     /// What is held for as long as the answer goes on.
     held: Vec<Box<dyn std::fmt::Debug + Send + Sync>>,
 }
@@ -143,6 +147,7 @@ impl AnswerBody {
             response: None,
             deadline: None,
             idle: None,
+            stall: None,
             held: Vec::new(),
         };
         if body.is_over() {
@@ -158,6 +163,8 @@ impl AnswerBody {
         let sleep = |until| Box::pin(tokio::time::sleep_until(until));
         self.deadline = limits.whole.map(|(until, late)| (sleep(until), late));
         self.idle = limits.idle.map(Silence::new);
+        let upload = self.record.as_ref().and_then(|record| record.upload.as_ref());
+        self.stall = Stall::begin(limits, upload);
         self
     }
 
@@ -177,6 +184,7 @@ impl AnswerBody {
             response: None,
             deadline: None,
             idle: None,
+            stall: None,
             held: Vec::new(),
         }
     }
@@ -204,7 +212,8 @@ impl AnswerBody {
         }
     }
 
-    fn cut(&mut self, late: Late) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    /// Notes what it is cut for.
+    fn note(&mut self, late: Late) {
         if let Some(record) = &mut self.record {
             if late.flag.is_empty() {
                 // Envoy has no flag for it; without any the record would take it for the client's doing.
@@ -214,6 +223,10 @@ impl AnswerBody {
             }
             late.details.clone_into(&mut record.details);
         }
+    }
+
+    fn cut(&mut self, late: Late) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.note(late);
         self.deadline = None;
         self.response = None;
         self.idle = None;
@@ -305,6 +318,12 @@ impl Body for AnswerBody {
         if let Some(late) = late {
             return this.cut(late);
         }
+        if let Some(stall) = &this.stall {
+            match &polled {
+                Poll::Pending => stall.asked(),
+                Poll::Ready(_) => stall.given(this.is_over()),
+            }
+        }
         match ready!(polled) {
             None => {
                 this.complete();
@@ -341,6 +360,14 @@ impl Body for AnswerBody {
             _ if self.encoding.is_some() => SizeHint::default(),
             Source::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Source::Endpoint(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(late) = self.stall.take().and_then(|stall| stall.end()) {
+            self.note(late);
         }
     }
 }

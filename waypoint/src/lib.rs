@@ -20,7 +20,7 @@
 //! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
-//! | `headers`, `messages`, `body`, `answer`, `compress`, `limits` | what a request and its answer are made of |
+//! | `headers`, `messages`, `body`, `answer`, `compress`, `limits`, `stall` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
 //! | `health` | active health checks |
 //! | `telemetry` | metrics and the access log |
@@ -56,6 +56,7 @@ pub mod run;
 pub mod run_error;
 pub mod serve;
 mod silence;
+mod stall;
 pub mod state;
 pub mod subscriber;
 pub mod telemetry;

@@ -37,14 +37,14 @@ pub fn direct_clear(scope: impl Display) -> String {
     format!("{scope}/{DIRECT_CLEAR}")
 }
 
-/// As [`direct_tunnel`], for endpoints that speak TLS as a port of a service asks for it.
-pub fn direct_tunnel_tls(scope: impl Display, service: impl Display, port: u16) -> String {
-    format!("{scope}/{DIRECT_TUNNEL} tls {service}:{port}")
+/// As [`direct_tunnel`], for endpoints that want TLS or the PROXY protocol as a port of a service asks for it.
+pub fn direct_tunnel_own(scope: impl Display, service: impl Display, port: u16) -> String {
+    format!("{scope}/{DIRECT_TUNNEL} own {service}:{port}")
 }
 
-/// As [`direct_clear`], for endpoints that speak TLS as a port of a service asks for it.
-pub fn direct_clear_tls(scope: impl Display, service: impl Display, port: u16) -> String {
-    format!("{scope}/{DIRECT_CLEAR} tls {service}:{port}")
+/// As [`direct_clear`], for endpoints that want TLS or the PROXY protocol as a port of a service asks for it.
+pub fn direct_clear_own(scope: impl Display, service: impl Display, port: u16) -> String {
+    format!("{scope}/{DIRECT_CLEAR} own {service}:{port}")
 }
 
 /// A chain of [`inbound`]: a port of a service.
@@ -116,7 +116,7 @@ mod tests {
         assert!(is_plumbing(&direct_tunnel("shop/wp")) && is_plumbing(&direct_clear("shop/wp")));
         let web = "shop/web.shop.svc.cluster.local";
         assert!(
-            is_plumbing(&direct_tunnel_tls("shop/wp", web, 80)) && is_plumbing(&direct_clear_tls("shop/wp", web, 80))
+            is_plumbing(&direct_tunnel_own("shop/wp", web, 80)) && is_plumbing(&direct_clear_own("shop/wp", web, 80))
         );
         assert!(!is_plumbing(&cluster(
             "shop/wp",

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use culvert_envoy::{
     pb::envoy::{
         config::cluster::v3::{
-            CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+            CircuitBreakers, Cluster as Message, circuit_breakers::Thresholds,
             cluster::common_lb_config::LocalityConfigSpecifier,
         },
         config::core::v3::Http2ProtocolOptions,
@@ -22,10 +22,11 @@ use culvert_http::{balance::outlier, retry::RetryBudget};
 use super::{
     balancing::{self, Balancing},
     discovery::{self, Discovery, Named},
-    endpoint_tls,
     health_check::{self, HealthCheck},
+    keepalive::{self, Keepalive, Pings},
     refusal::{Refusal, compiled, malformed, nothing_else},
     said,
+    transport::{self, ProxyProtocol},
     values::{duration, value},
 };
 use crate::endpoint_tls::EndpointTls;
@@ -64,29 +65,22 @@ pub struct ClusterConfig {
     pub requests_per_connection: Option<u32>,
     /// How many requests share a connection at once, where the endpoint allows as many; none: what the endpoint allows.
     pub streams: Option<u32>,
+    /// How connections of HTTP/2 are tried, whether they have requests or not.
+    pub pings: Option<Pings>,
     /// How connections in clear are kept alive; those through the tunnel are by the tunnel.
     pub keepalive: Option<Keepalive>,
     /// How long a whole exchange may take; none: any time.
     pub max_stream_duration: Option<Duration>,
     /// What is too much.
     pub breakers: Breakers,
-    /// TLS that endpoints speak themselves.
+    /// The head that endpoints want to see first.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// TLS that endpoints speak themselves, behind that.
     pub tls: Option<Arc<EndpointTls>>,
     /// How endpoints are asked whether they serve.
     pub health_check: Option<HealthCheck>,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
-}
-
-/// How a silent connection is probed; what is not said is as the kernel has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe.
-    pub time: Option<Duration>,
-    /// Time between probes.
-    pub interval: Option<Duration>,
-    /// Probes without an answer that end the connection.
-    pub probes: Option<u32>,
 }
 
 impl ClusterConfig {
@@ -96,6 +90,16 @@ impl ClusterConfig {
             Discovery::Told(name) => Some(name),
             Discovery::Named(_) | Discovery::Dialled(_) => None,
         }
+    }
+
+    /// Whether connections that are made for one are good for the other, as far as goes what is spoken at their beginning.
+    pub fn is_spoken_to_like(&self, other: &Self) -> bool {
+        let is_same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is_same(other),
+            _ => false,
+        };
+        is_same_tls && self.proxy_protocol == other.proxy_protocol
     }
 
     /// Its endpoints, if some of them are names.
@@ -180,6 +184,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     nothing_else("common_lb_config", &common)?;
     let http = Http::read(&mut rest)?;
     let breakers = breakers(rest.circuit_breakers.take())?;
+    let spoken = transport::read(rest.transport_socket.take())?;
     let config = ClusterConfig {
         said: said::of_cluster(message),
         discovery,
@@ -192,10 +197,12 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         connection_age: http.connection_age,
         requests_per_connection: http.requests_per_connection,
         streams: http.streams,
-        keepalive: keepalive(rest.upstream_connection_options.take())?,
+        pings: http.pings,
+        keepalive: keepalive::of_sockets(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
-        tls: endpoint_tls::read(rest.transport_socket.take())?,
+        proxy_protocol: spoken.proxy_protocol,
+        tls: spoken.tls,
         health_check: health_check::read(rest.metadata.as_ref())?,
         outlier: rest
             .outlier_detection
@@ -221,6 +228,7 @@ struct Http {
     connection_age: Option<Duration>,
     requests_per_connection: Option<u32>,
     streams: Option<u32>,
+    pings: Option<Pings>,
     max_stream_duration: Option<Duration>,
 }
 
@@ -264,6 +272,12 @@ impl Http {
         let connection_age = connection_age.map(|time| duration("max_connection_duration", &time));
         let mut http2 = http2.unwrap_or_default();
         let streams = value(http2.max_concurrent_streams.take());
+        let pings = http2
+            .connection_keepalive
+            .take()
+            .map(keepalive::pings)
+            .transpose()?
+            .flatten();
         nothing_else("http2_protocol_options", &http2)?;
         let requests = value(common.max_requests_per_connection.take()).filter(|&requests| requests > 0);
         nothing_else("common_http_protocol_options", &common)?;
@@ -274,6 +288,7 @@ impl Http {
             connection_age: connection_age.transpose()?.filter(|time| !time.is_zero()),
             requests_per_connection: requests,
             streams,
+            pings,
             max_stream_duration: max_stream_duration.transpose()?.filter(|time| !time.is_zero()),
         })
     }
@@ -304,16 +319,4 @@ fn breakers(message: Option<CircuitBreakers>) -> Result<Breakers, Refusal> {
     all.max_retries = None;
     nothing_else("circuit_breakers.thresholds", &all)?;
     Ok(read)
-}
-
-fn keepalive(message: Option<UpstreamConnectionOptions>) -> Result<Option<Keepalive>, Refusal> {
-    let mut message = message.unwrap_or_default();
-    let keepalive = message.tcp_keepalive.take();
-    nothing_else("upstream_connection_options", &message)?;
-    let seconds = |number| value(number).map(|seconds| Duration::from_secs(seconds.into()));
-    Ok(keepalive.map(|keepalive| Keepalive {
-        time: seconds(keepalive.keepalive_time),
-        interval: seconds(keepalive.keepalive_interval),
-        probes: value(keepalive.keepalive_probes),
-    }))
 }

@@ -1,4 +1,4 @@
-//! How endpoints are spoken to inside of the tunnel: in clear, or in TLS of their own. From the transport socket of a Cluster.
+//! TLS that endpoints speak themselves, from a transport socket.
 
 use std::sync::Arc;
 
@@ -6,15 +6,11 @@ use culvert_envoy::{
     cluster::SYSTEM_ROOTS,
     pb::{
         envoy::{
-            config::core::v3::{TransportSocket, data_source::Specifier, transport_socket::ConfigType},
-            extensions::transport_sockets::{
-                internal_upstream::v3::InternalUpstreamTransport,
-                raw_buffer::v3::RawBuffer,
-                tls::v3::{
-                    CertificateValidationContext, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
-                    common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType,
-                    tls_parameters::TlsProtocol,
-                },
+            config::core::v3::data_source::Specifier,
+            extensions::transport_sockets::tls::v3::{
+                CertificateValidationContext, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
+                common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType,
+                tls_parameters::TlsProtocol,
             },
             r#type::matcher::v3::string_matcher::MatchPattern,
         },
@@ -31,30 +27,11 @@ use crate::endpoint_tls::{Demands, EndpointTls, Name, Trust, roots};
 const PLACE: &str = "transport_socket";
 const VALIDATION: &str = "transport_socket.validation_context";
 
-/// Reads a transport socket; none is TLS of the endpoints' own that is not there.
-pub(super) fn read(socket: Option<TransportSocket>) -> Result<Option<Arc<EndpointTls>>, Refusal> {
-    let Some(config) = socket.and_then(typed) else {
-        return Ok(None);
-    };
-    if config.type_url == RawBuffer::type_url() {
-        return Ok(None);
-    }
-    if config.type_url == InternalUpstreamTransport::type_url() {
-        let transport: InternalUpstreamTransport = unpack(&config).map_err(malformed(PLACE))?;
-        return match transport.transport_socket.and_then(typed) {
-            None => Ok(None),
-            Some(inner) if inner.type_url == RawBuffer::type_url() => Ok(None),
-            Some(inner) => tls(&inner).map(Some),
-        };
-    }
-    tls(&config).map(Some)
-}
-
-fn typed(socket: TransportSocket) -> Option<Any> {
-    socket.config_type.map(|ConfigType::TypedConfig(config)| config)
-}
-
-fn tls(config: &Any) -> Result<Arc<EndpointTls>, Refusal> {
+/// Reads it.
+///
+/// # Errors
+/// Where it is something else, or asks for what is not served.
+pub(super) fn read(config: &Any) -> Result<Arc<EndpointTls>, Refusal> {
     if config.type_url != UpstreamTlsContext::type_url() {
         return Err(Refusal::new(PLACE, format!("{} is not served here", config.type_url)));
     }

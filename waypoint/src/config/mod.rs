@@ -8,7 +8,9 @@
 //! | `cluster` | a Cluster |
 //! | `discovery` | of a Cluster, how its endpoints are found |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
-//! | `endpoint_tls` | of a Cluster, how endpoints are spoken to inside of the tunnel |
+//! | `keepalive` | of a Cluster, how connections are tried that say nothing |
+//! | `transport` | of a Cluster, how endpoints are spoken to inside of the tunnel |
+//! | `endpoint_tls` | of that, TLS |
 //! | `health_check` | of a Cluster, how endpoints are asked whether they serve |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
@@ -30,6 +32,7 @@ pub mod endpoints;
 pub mod filters;
 pub mod health_check;
 pub mod http_chain;
+pub mod keepalive;
 pub mod listener;
 pub mod metrics;
 pub mod observing;
@@ -38,4 +41,5 @@ pub mod retirement;
 mod said;
 pub mod server_names;
 pub mod tcp_chain;
+pub mod transport;
 mod values;

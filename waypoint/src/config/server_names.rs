@@ -56,6 +56,7 @@ mod tests {
                 filters: Vec::new(),
                 clusters: vec![("c".into(), 1)],
                 idle_timeout: None,
+                age: None,
                 logs: Arc::default(),
             })
         };

@@ -22,6 +22,8 @@ pub struct TcpChain {
     pub clusters: Vec<(Arc<str>, u32)>,
     /// How long a connection may be silent in both directions; none: any time.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection may last; none: any time.
+    pub age: Option<Duration>,
     /// Lines that are asked for; none where nothing is said of them.
     pub logs: Arc<Vec<AccessLog>>,
 }
@@ -43,6 +45,8 @@ pub(super) fn read(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> R
         None => Some(Duration::from_secs(3600)),
         Some(time) => Some(duration("tcp_proxy.idle_timeout", &time)?).filter(|time| !time.is_zero()),
     };
+    let age = proxy.max_downstream_connection_duration.take();
+    let age = age.map(|time| duration("tcp_proxy.max_downstream_connection_duration", &time));
     proxy.stat_prefix.clear();
     let logs = std::mem::take(&mut proxy.access_log);
     let logs = Arc::new(http_chain::access_logs("tcp_proxy", &logs)?);
@@ -52,6 +56,7 @@ pub(super) fn read(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> R
         filters,
         clusters,
         idle_timeout,
+        age: age.transpose()?,
         logs,
     })
 }

@@ -6,8 +6,13 @@ use http_body_util::{BodyExt as _, Limited};
 use prost::Message as _;
 
 use crate::{
-    body::Body, cluster::Cluster, config::health_check::Ask, endpoint::Endpoint, endpoint_tls::Purpose, headers,
-    upstream::Upstream,
+    body::Body,
+    cluster::Cluster,
+    config::health_check::Ask,
+    endpoint::Endpoint,
+    endpoint_tls::Purpose,
+    headers,
+    upstream::{Upstream, Use},
 };
 
 /// Bytes of an answer that are read.
@@ -57,9 +62,11 @@ pub(super) async fn ask(upstream: &Upstream, cluster: &Cluster, endpoint: &Endpo
         Ask::Grpc { authority, service } => grpc(upstream, cluster, endpoint, authority, service).await,
         Ask::Tcp => {
             let headers = [("baggage", &*upstream.baggage)];
-            let connected = upstream
-                .connect(endpoint, &headers, &cluster.config, Purpose::Bytes)
-                .await;
+            let use_ = Use {
+                purpose: Purpose::Bytes,
+                ends: None,
+            };
+            let connected = upstream.connect(endpoint, &headers, &cluster.config, use_).await;
             connected.map(drop).map_err(|failure| failure.to_string())
         }
     }

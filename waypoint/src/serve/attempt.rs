@@ -14,12 +14,14 @@ use crate::{
     counted::Counted,
     endpoint::Endpoint,
     headers,
-    upstream::{Lease, SendFailure, Stage, Upstream},
+    upstream::{Ends, Lease, SendFailure, Stage, Upstream},
 };
 
 /// What all tries of a request have in common.
 pub(super) struct Trying<'a> {
     pub(super) upstream: &'a Upstream,
+    /// Those of the client's connection.
+    pub(super) ends: Option<Ends>,
     pub(super) cluster: &'a Cluster,
     pub(super) forward: &'a Forward,
     pub(super) upload: &'a Upload,
@@ -88,7 +90,9 @@ impl Trying<'_> {
         };
         let active = Counted::new(&endpoint.load.active);
         let request = Request::from_parts(head, body);
-        let sending = self.upstream.send(self.cluster, endpoint, is_http2, request);
+        let sending = self
+            .upstream
+            .send_between(self.ends, self.cluster, endpoint, is_http2, request);
         let sent = match per_try.or(self.forward.retry().per_try_idle_timeout()) {
             None => sending.await,
             Some(per_try) => match timeout(per_try, sending).await {

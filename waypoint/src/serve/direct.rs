@@ -28,8 +28,8 @@ pub(super) struct Direct {
     pub(super) cluster: Arc<Cluster>,
 }
 
-/// The port of which `address` is an endpoint. Of several it is one at which TLS is asked for, so that nobody gets past that, and else the
-/// first by name.
+/// The port of which `address` is an endpoint. Of several it is one at which TLS is asked for, so that nobody gets past that, then one at
+/// which the PROXY protocol is, and else the first by name.
 pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Direct)> {
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let mut found: Option<(&Port, Arc<Cluster>)> = None;
@@ -54,26 +54,23 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
     found.map(|(port, cluster)| (port.clone(), Direct { cluster }))
 }
 
-/// The subset of a port's cluster that an endpoint is of, if other TLS is asked for there.
+/// The subset of a port's cluster that an endpoint is of, if it is spoken to in another way there.
 fn subset<'a>(snapshot: &'a Snapshot, own: &Cluster, address: SocketAddr) -> Option<&'a Arc<Cluster>> {
     let name = &own.config.name;
     let is_subset = |cluster: &&Arc<Cluster>| {
         let end = cluster.config.name.strip_prefix(&**name);
         end.is_some_and(|end| end.starts_with('/'))
     };
-    let says_otherwise = |cluster: &&Arc<Cluster>| match (&cluster.config.tls, &own.config.tls) {
-        (None, None) => false,
-        (Some(one), Some(other)) => !one.is_same(other),
-        _ => true,
-    };
+    let says_otherwise = |cluster: &&Arc<Cluster>| !cluster.config.is_spoken_to_like(&own.config);
     let all = snapshot.clusters.values().filter(is_subset).filter(says_otherwise);
     let here = all.filter(|cluster| cluster.endpoint_at(address).is_some());
     here.min_by_key(|cluster| rank(cluster))
 }
 
 /// The least is taken.
-fn rank(cluster: &Cluster) -> (bool, &str) {
-    (cluster.config.tls.is_none(), &cluster.config.name)
+fn rank(cluster: &Cluster) -> (bool, bool, &str) {
+    let config = &cluster.config;
+    (config.tls.is_none(), config.proxy_protocol.is_none(), &config.name)
 }
 
 /// The one route of such a connection; none only if it could not be compiled.

@@ -35,7 +35,7 @@ use crate::{
     limits::{self, Late, TimeLimits},
     state::Snapshot,
     telemetry::Record,
-    upstream::Stage,
+    upstream::{Ends, Stage},
 };
 
 /// A request that goes to a cluster.
@@ -121,9 +121,11 @@ impl Forwarding<'_> {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::nowhere(head));
         }
-        mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
+        let ends = Ends::of(self.peer);
+        mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head, ends);
         let trying = Trying {
             upstream: &self.inner.upstream,
+            ends,
             cluster: self.cluster,
             forward: self.forward,
             upload: self.upload,

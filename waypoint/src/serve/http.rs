@@ -5,14 +5,19 @@ use std::{convert::Infallible, sync::Arc};
 use http::Request;
 use hyper::{
     body::Incoming,
+    rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{connection::Connection, exchange};
-use crate::state::DRAIN;
+use crate::{
+    silence::{Moved, Watched},
+    stall::unless_stalled,
+    state::DRAIN,
+};
 
 /// Longest head of a request: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
@@ -20,6 +25,19 @@ const MAX_HEAD: usize = 60 << 10;
 /// Windows of HTTP/2: what one stream, and a connection, may have under way.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Runs the streams of connections with HTTP/2. One of which nothing can be sent in time is dropped, which resets it.
+#[derive(Clone)]
+struct Streams(Arc<Moved>);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(unless_stalled(Arc::clone(&self.0), stream));
+    }
+}
 
 /// Serves requests until the connection ends, or until the waypoint drains, or no chain is for the connection any more, or there was no
 /// request for long, and the last one was answered.
@@ -38,6 +56,8 @@ where
     };
     let inner = &connection.worker.0;
     let chain = connection.chain();
+    let stream = Watched::new(stream);
+    let moved = stream.moved();
     let io = TokioIo::new(stream);
     let ending = async {
         connection.ending().await;
@@ -73,7 +93,7 @@ where
     }
     let ended = if is_http2 {
         let builder = {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let mut builder = http2::Builder::new(Streams(moved));
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(chain.streams)
@@ -85,7 +105,7 @@ where
             }
             builder
         };
-        drive!(builder.serve_connection(io, service))
+        Some(drive!(builder.serve_connection(io, service)))
     } else {
         let builder = {
             let mut builder = http1::Builder::new();
@@ -96,9 +116,12 @@ where
                 .max_header_size(MAX_HEAD);
             builder
         };
-        drive!(builder.serve_connection(io, service).with_upgrades())
+        unless_stalled(moved, async {
+            drive!(builder.serve_connection(io, service).with_upgrades())
+        })
+        .await
     };
-    if let Err(error) = ended {
+    if let Some(Err(error)) = ended {
         inner.telemetry.broken_connection(&error);
         tracing::debug!(
             client = %connection.client.address,

@@ -4,10 +4,17 @@ use culvert_http::route::Forward;
 use http::{Request, Version, request::Parts};
 
 use super::worker::Inner;
-use crate::{body::Upload, config::cluster::Protocol, counted::Counted, headers, state::Snapshot};
+use crate::{body::Upload, config::cluster::Protocol, counted::Counted, headers, state::Snapshot, upstream::Ends};
 
 /// Sends copies where the route says so. Nobody waits for their answers.
-pub(super) fn send(inner: &Inner, snapshot: &Snapshot, forward: &Forward, upload: &Upload, head: &Parts) {
+pub(super) fn send(
+    inner: &Inner,
+    snapshot: &Snapshot,
+    forward: &Forward,
+    upload: &Upload,
+    head: &Parts,
+    ends: Option<Ends>,
+) {
     for mirror in forward.mirrors() {
         if !mirror.fraction().hit(fastrand::u64(..)) {
             continue;
@@ -34,7 +41,8 @@ pub(super) fn send(inner: &Inner, snapshot: &Snapshot, forward: &Forward, upload
             }
             let _active = Counted::new(&endpoint.load.active);
             let request = Request::from_parts(head, body);
-            match upstream.send(&cluster, endpoint, is_http2, request).await {
+            let sending = upstream.send_between(ends, &cluster, endpoint, is_http2, request);
+            match sending.await {
                 // Read, so that the connection can be kept.
                 Ok((response, _lease)) => drop(http_body_util::BodyExt::collect(response.into_body()).await),
                 Err(failure) => tracing::debug!(error = failure.why, "a mirror did not answer"),

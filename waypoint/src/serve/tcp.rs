@@ -1,18 +1,23 @@
 //! A connection whose bytes are copied.
 
 use std::{
+    future::pending,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use culvert_envoy::names;
 use culvert_hbone::Forwarded;
 use culvert_http::{Peer, filters::Attributes};
 use culvert_telemetry::tcp::TcpSeries;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::{Instant, sleep_until},
+};
 
 use super::{direct::Direct, worker::Worker};
 use crate::{
@@ -20,6 +25,7 @@ use crate::{
     endpoint_tls::Purpose,
     silence::{Watched, silent},
     telemetry::{Client, TcpLogs, TcpRecord},
+    upstream::{Ends, Use},
 };
 
 /// How often another endpoint is drawn where one was tried already.
@@ -37,6 +43,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let inner = &worker.0;
+    let begun = Instant::now();
     let mut record = TcpRecord::new(&inner.telemetry, &client, service(&chain.name), destination);
     if !chain.logs.is_empty() {
         record.logs = Some(TcpLogs {
@@ -84,6 +91,13 @@ pub(super) async fn serve<S>(
         "upstream_cx_overflow".clone_into(&mut record.details);
         return;
     };
+    let use_ = Use {
+        purpose: Purpose::Bytes,
+        ends: Some(Ends {
+            source: SocketAddr::new(client.address, client.port),
+            destination,
+        }),
+    };
     let mut tried = Vec::new();
     let (mut to_endpoint, series) = loop {
         let chosen = cluster.choose(None, RESELECTIONS, &tried);
@@ -93,9 +107,7 @@ pub(super) async fn serve<S>(
         };
         tried.push(endpoint.id);
         record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
-        let connecting = inner
-            .upstream
-            .connect(endpoint, &headers, &cluster.config, Purpose::Bytes);
+        let connecting = inner.upstream.connect(endpoint, &headers, &cluster.config, use_);
         match connecting.await {
             Ok(stream) => break (stream, record.opened(endpoint.is_in_tunnel())),
             Err(failure) => record.details = failure.to_string(),
@@ -110,8 +122,20 @@ pub(super) async fn serve<S>(
             Err(error) => error.to_string(),
         },
         () = silent(chain.idle_timeout, || moved.at()) => "tcp_idle_timeout".to_owned(),
+        () = old(chain.age, begun) => {
+            record.flags.set("DT");
+            "max_connection_duration".to_owned()
+        }
     };
     (record.received, record.sent) = moved.bytes();
+}
+
+/// Ends so long after the connection began; never without a time.
+async fn old(age: Option<Duration>, begun: Instant) {
+    match age.and_then(|age| begun.checked_add(age)) {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
 }
 
 /// Closes a connection of TLS that asks for a name which no chain of the port is for.

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::{
-    kept::{is_same_tls, made, renamed},
+    kept::{made, renamed},
     references::References,
     warming::Warming,
 };
@@ -281,11 +281,11 @@ impl Clusters {
     fn enter(&mut self, mut config: ClusterConfig) {
         let name = Arc::clone(&config.name);
         let before = self.in_force.get(&name).map(|before| &**before);
-        let tls_before = before.map(|before| before.config.tls.as_ref());
         // Connections that were made in another way are not for it.
-        let is_same = tls_before.is_some_and(|tls| is_same_tls(tls.map(|tls| &**tls), config.tls.as_deref()));
-        if is_same {
-            config.tls = tls_before.flatten().cloned();
+        let same = before.filter(|before| before.config.is_spoken_to_like(&config));
+        let is_same = same.is_some();
+        if let Some(same) = same {
+            config.tls.clone_from(&same.config.tls);
         }
         let endpoints = match &config.discovery {
             Discovery::Told(told) => {

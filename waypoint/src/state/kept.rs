@@ -7,7 +7,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use crate::{cluster::Cluster, config::endpoints::EndpointConfig, endpoint::Endpoint, endpoint_tls::EndpointTls};
+use crate::{cluster::Cluster, config::endpoints::EndpointConfig, endpoint::Endpoint};
 
 /// A cluster whose endpoints follow a name, if it is one; `addresses` are those of all names.
 pub(super) fn renamed(
@@ -50,13 +50,4 @@ pub(super) fn made(configs: Vec<EndpointConfig>, before: &[Arc<Endpoint>]) -> Ar
         }
     };
     configs.into_iter().map(one).collect()
-}
-
-/// Whether connections that are made in one way are good for the other.
-pub(super) fn is_same_tls(one: Option<&EndpointTls>, other: Option<&EndpointTls>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => one.is_same(other),
-        _ => false,
-    }
 }

@@ -13,17 +13,15 @@ use culvert_tunnel::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 
+use super::proxy_protocol::{self, Ends};
 use crate::{
-    config::{
-        cluster::{ClusterConfig, Keepalive},
-        endpoints::Way,
-    },
+    config::{cluster::ClusterConfig, endpoints::Way, keepalive::Keepalive},
     endpoint::Endpoint,
     endpoint_tls::{self, Purpose},
 };
@@ -47,23 +45,47 @@ pub(crate) enum ConnectError {
     Tls(#[from] endpoint_tls::Failure),
 }
 
-/// Connects for `purpose`, on behalf of `origin`. `headers` go with a `CONNECT`.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Use {
+    pub(crate) purpose: Purpose,
+    /// Between whom it is; none where the waypoint makes it for itself.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// Connects for `use_`, on behalf of `origin`. `headers` go with a `CONNECT`.
 pub(super) async fn connect(
     tunnels: &Tunnels<Dialer>,
     origin: &Origin,
     endpoint: &Endpoint,
     headers: &[(&str, &str)],
     cluster: &ClusterConfig,
-    purpose: Purpose,
+    use_: Use,
 ) -> Result<Io, ConnectError> {
     let within = cluster.connect_timeout;
     let deadline = Instant::now() + within;
-    let io = way(tunnels, origin, endpoint, headers, cluster).await?;
+    let mut io = way(tunnels, origin, endpoint, headers, cluster).await?;
+    if let Some(version) = cluster.proxy_protocol {
+        let to = endpoint.config.address;
+        let head = proxy_protocol::head(version, use_.ends);
+        let written = timeout_at(deadline, write(&mut io, &head)).await;
+        let written = written.map_err(|_| Failure::NoAnswer { to, after: within })?;
+        written.map_err(|error| Failure::Connect {
+            to,
+            error: errno(&error),
+        })?;
+    }
     let Some(tls) = &cluster.tls else { return Ok(io) };
-    match timeout_at(deadline, tls.connect(io, purpose)).await {
+    match timeout_at(deadline, tls.connect(io, use_.purpose)).await {
         Ok(connected) => Ok(Io::Tls(Box::new(connected?))),
         Err(_) => Err(endpoint_tls::Failure::timeout(within).into()),
     }
+}
+
+/// Writes all of it, at once: a server may speak first.
+async fn write(io: &mut Io, bytes: &[u8]) -> io::Result<()> {
+    io.write_all(bytes).await?;
+    io.flush().await
 }
 
 /// The way to it, whatever is spoken there.

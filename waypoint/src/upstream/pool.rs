@@ -23,6 +23,8 @@ use crate::{
     load::OpenConnection,
 };
 
+use super::proxy_protocol::Ends;
+
 /// Streams on a connection beyond which another one is made, where the peer allows more.
 pub(super) const STREAMS: usize = 100;
 
@@ -37,7 +39,15 @@ pub(super) fn streams(config: &ClusterConfig) -> usize {
 /// Connections of one thread.
 #[derive(Debug, Default)]
 pub struct Pool {
-    hosts: Mutex<FxHashMap<u64, Host>>,
+    hosts: Mutex<FxHashMap<Key, Host>>,
+}
+
+/// Which connections are good for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) endpoint: u64,
+    /// Where the endpoint is told between whom a connection is, those of one client's connection alone, as with Envoy.
+    pub(super) ends: Option<Ends>,
 }
 
 #[derive(Debug)]
@@ -157,21 +167,14 @@ impl Drop for Opened {
 
 impl Pool {
     /// What is told whenever a connection to an endpoint may be used again, or has ended.
-    pub(super) fn freed(&self, endpoint: &Endpoint) -> Arc<Notify> {
-        Arc::clone(
-            &self
-                .hosts
-                .lock()
-                .entry(endpoint.id)
-                .or_insert_with(|| Host::of(endpoint))
-                .freed,
-        )
+    pub(super) fn freed(&self, key: Key, endpoint: &Endpoint) -> Arc<Notify> {
+        Arc::clone(&self.hosts.lock().entry(key).or_insert_with(|| Host::of(endpoint)).freed)
     }
 
     /// Another connection to an endpoint; none where the cluster has too many. The first one of this thread is always let through.
-    pub(super) fn open(&self, cluster: &Cluster, endpoint: &Endpoint) -> Option<Opened> {
+    pub(super) fn open(&self, key: Key, cluster: &Cluster, endpoint: &Endpoint) -> Option<Opened> {
         let mut hosts = self.hosts.lock();
-        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
+        let host = hosts.entry(key).or_insert_with(|| Host::of(endpoint));
         let of_cluster = cluster.connection(host.open.load(Ordering::Relaxed) == 0)?;
         Some(Opened {
             of_cluster: Some(of_cluster),
@@ -181,9 +184,9 @@ impl Pool {
     }
 
     /// An HTTP/1 connection without a request. How long it may have had none is as its cluster says now.
-    pub(super) fn take(&self, endpoint: &Endpoint, config: &ClusterConfig) -> Option<Own> {
+    pub(super) fn take(&self, key: Key, config: &ClusterConfig) -> Option<Own> {
         let mut hosts = self.hosts.lock();
-        let host = hosts.get_mut(&endpoint.id)?;
+        let host = hosts.get_mut(&key)?;
         let now = Instant::now();
         while let Some(mut idle) = host.idle.pop() {
             idle.own.terms.idle = config.idle_timeout;
@@ -194,13 +197,13 @@ impl Pool {
         None
     }
 
-    pub(super) fn keep(&self, id: u64, load: Weak<EndpointLoad>, own: Own) {
+    pub(super) fn keep(&self, key: Key, load: Weak<EndpointLoad>, own: Own) {
         let now = Instant::now();
         if load.strong_count() == 0 || !own.terms.is_young(now) {
             return;
         }
         let mut hosts = self.hosts.lock();
-        let host = hosts.entry(id).or_insert_with(|| Host::new(load));
+        let host = hosts.entry(key).or_insert_with(|| Host::new(load));
         if host.idle.len() >= IDLE {
             host.idle.remove(0);
         }
@@ -209,13 +212,9 @@ impl Pool {
     }
 
     /// A stream on an HTTP/2 connection that is there.
-    pub(super) fn share(
-        &self,
-        endpoint: &Endpoint,
-        config: &ClusterConfig,
-    ) -> Option<(http2::SendRequest<Body>, Lease)> {
+    pub(super) fn share(&self, key: Key, config: &ClusterConfig) -> Option<(http2::SendRequest<Body>, Lease)> {
         let mut hosts = self.hosts.lock();
-        let host = hosts.get_mut(&endpoint.id)?;
+        let host = hosts.get_mut(&key)?;
         let now = Instant::now();
         // What has had its requests, or its time, ends once its last stream does.
         let has_requests = |shared: &Shared| config.requests_per_connection.is_none_or(|most| shared.used < most);
@@ -238,6 +237,7 @@ impl Pool {
 
     pub(super) fn add(
         &self,
+        key: Key,
         endpoint: &Endpoint,
         sender: http2::SendRequest<Body>,
         allowed: Arc<AtomicUsize>,
@@ -246,7 +246,7 @@ impl Pool {
         let streams = Arc::new(Busy::new());
         let first = streams.begin();
         let mut hosts = self.hosts.lock();
-        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
+        let host = hosts.entry(key).or_insert_with(|| Host::of(endpoint));
         host.shared.push(Shared {
             sender,
             streams,
@@ -261,15 +261,15 @@ impl Pool {
         }
     }
 
-    pub(super) fn forget_closed(&self, id: u64) {
+    pub(super) fn forget_closed(&self, key: Key) {
         let mut hosts = self.hosts.lock();
-        if let Some(host) = hosts.get_mut(&id) {
+        if let Some(host) = hosts.get_mut(&key) {
             host.shared.retain(|shared| !shared.sender.is_closed());
         }
     }
 
     pub(super) fn sweep(&self, now: Instant) {
-        self.hosts.lock().retain(|_, host| {
+        self.hosts.lock().retain(|key, host| {
             host.idle
                 .retain(|idle| idle.own.sender.is_ready() && idle.own.terms.allow(now, idle.since));
             host.shared.retain(|shared| {
@@ -277,7 +277,10 @@ impl Pool {
                 let has_streams = shared.streams.idle_since().is_none();
                 !shared.sender.is_closed() && (has_streams || shared.is_fresh(now))
             });
-            host.load.strong_count() > 0
+            // Clients are many, and come and go. Who waits, or makes a connection, knows what is told then, too.
+            let is_used =
+                key.ends.is_none() || host.open.load(Ordering::Relaxed) > 0 || Arc::strong_count(&host.freed) > 1;
+            is_used && host.load.strong_count() > 0
         });
     }
 }

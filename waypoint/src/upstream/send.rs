@@ -21,8 +21,9 @@ use tokio::time::timeout_at;
 
 use super::{
     failure::{SendFailure, Stage},
-    io::{ConnectError, Io, connect},
-    pool::{Lease, Opened, Own, Pool, STREAMS, Terms, streams},
+    io::{ConnectError, Io, Use, connect},
+    pool::{Key, Lease, Opened, Own, Pool, STREAMS, Terms, streams},
+    proxy_protocol::Ends,
     tls_failures::TlsFailures,
 };
 use crate::{
@@ -71,23 +72,23 @@ impl Upstream {
         Self { tls_failures, ..self }
     }
 
-    /// A connection of its own, for `purpose`. `headers` go with a `CONNECT`.
+    /// A connection of its own. `headers` go with a `CONNECT`.
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
         headers: &[(&str, &str)],
         cluster: &ClusterConfig,
-        purpose: Purpose,
+        use_: Use,
     ) -> Result<Io, ConnectError> {
-        let connected = connect(&self.tunnels, &self.origin, endpoint, headers, cluster, purpose).await;
+        let connected = connect(&self.tunnels, &self.origin, endpoint, headers, cluster, use_).await;
         if let Err(ConnectError::Tls(failure)) = &connected {
             self.tls_failures.count(failure.reason);
         }
         connected
     }
 
-    /// Sends a request, over a connection that is there or a new one. The answer's body goes on until it is dropped; the lease lasts as
-    /// long.
+    /// Sends a request of the waypoint itself, over a connection that is there or a new one. The answer's body goes on until it is dropped;
+    /// the lease lasts as long.
     ///
     /// # Errors
     /// When no head of an answer came.
@@ -96,14 +97,36 @@ impl Upstream {
         cluster: &Cluster,
         endpoint: &Endpoint,
         is_http2: bool,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Lease), SendFailure> {
+        self.send_between(None, cluster, endpoint, is_http2, request).await
+    }
+
+    /// The same for a client's request, which came over a connection between `ends`.
+    ///
+    /// # Errors
+    /// When no head of an answer came.
+    pub async fn send_between(
+        &self,
+        ends: Option<Ends>,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        is_http2: bool,
         mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), SendFailure> {
+        // Others share connections, whichever client they come from.
+        let ends = ends.filter(|_| cluster.config.proxy_protocol.is_some());
+        let host = At {
+            cluster,
+            endpoint,
+            ends,
+        };
         *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         // A connection that was kept may have ended without our having heard of it: then nothing was sent, and another is taken.
         loop {
             let sent = match is_http2 {
-                true => self.send_http2(cluster, endpoint, request).await,
-                false => self.send_http1(cluster, endpoint, request).await,
+                true => self.send_http2(host, request).await,
+                false => self.send_http1(host, request).await,
             };
             match sent {
                 Ok(answer) => return Ok(answer),
@@ -120,19 +143,17 @@ impl Upstream {
 
     async fn send_http1(
         &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
+        host: At<'_>,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let found = self
-            .wait(cluster, endpoint, || self.pool.take(endpoint, &cluster.config))
-            .await;
+        let At { cluster, endpoint, .. } = host;
+        let found = self.wait(host, || self.pool.take(host.key(), &cluster.config)).await;
         let found = found.map_err(|failure| (failure, None))?;
         let was_kept = matches!(found, Found::Kept(_));
         let mut own = match found {
             Found::Kept(own) => own,
             Found::New(opened, _pending) => {
-                let connected = self.connect_http1(cluster, endpoint, opened).await;
+                let connected = self.connect_http1(host, opened).await;
                 connected.map_err(|failure| (failure, None))?
             }
         };
@@ -149,23 +170,25 @@ impl Upstream {
             .requests_per_connection
             .is_none_or(|most| own.used < most)
         {
-            let (pool, id) = (Arc::clone(&self.pool), endpoint.id);
+            let (pool, key) = (Arc::clone(&self.pool), host.key());
             let load = Arc::downgrade(&endpoint.load);
             tokio::spawn(async move {
                 // Once the answer was read to its end.
                 if own.sender.ready().await.is_ok() {
-                    pool.keep(id, load, own);
+                    pool.keep(key, load, own);
                 }
             });
         }
         Ok((response, Lease::alone()))
     }
 
-    async fn connect_http1(&self, cluster: &Cluster, endpoint: &Endpoint, opened: Opened) -> Result<Own, SendFailure> {
+    async fn connect_http1(&self, host: At<'_>, opened: Opened) -> Result<Own, SendFailure> {
+        let At { cluster, endpoint, .. } = host;
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = self.connect(endpoint, &headers, &cluster.config, Purpose::Http1).await;
+        let use_ = host.used_for(Purpose::Http1);
+        let io = self.connect(endpoint, &headers, &cluster.config, use_).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
         let handshake = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -189,18 +212,17 @@ impl Upstream {
 
     async fn send_http2(
         &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
+        host: At<'_>,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let share = || self.pool.share(endpoint, &cluster.config);
-        let found = self.wait(cluster, endpoint, share).await;
+        let share = || self.pool.share(host.key(), &host.cluster.config);
+        let found = self.wait(host, share).await;
         let found = found.map_err(|failure| (failure, None))?;
         let was_kept = matches!(found, Found::Kept(_));
         let (mut sender, lease) = match found {
             Found::Kept(kept) => kept,
             Found::New(opened, _pending) => {
-                let connected = self.connect_http2(cluster, endpoint, opened).await;
+                let connected = self.connect_http2(host, opened).await;
                 connected.map_err(|failure| (failure, None))?
             }
         };
@@ -210,7 +232,7 @@ impl Upstream {
                 let again = error.take_message().filter(|_| was_kept).map(Box::new);
                 let failure = SendFailure::http(&error.into_error());
                 if failure.stage == Stage::Reset && sender.is_closed() {
-                    self.pool.forget_closed(endpoint.id);
+                    self.pool.forget_closed(host.key());
                 }
                 Err((failure, again))
             }
@@ -219,28 +241,31 @@ impl Upstream {
 
     async fn connect_http2(
         &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
+        host: At<'_>,
         opened: Opened,
     ) -> Result<(http2::SendRequest<Body>, Lease), SendFailure> {
+        let At { cluster, endpoint, .. } = host;
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = self.connect(endpoint, &headers, &cluster.config, Purpose::Http2).await;
+        let use_ = host.used_for(Purpose::Http2);
+        let io = self.connect(endpoint, &headers, &cluster.config, use_).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
+        let pings = cluster.config.pings;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(connection_window(&cluster.config))
             .max_header_list_size(MAX_HEAD as u32)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_interval(pings.map_or(PING, |pings| pings.interval))
+            .keep_alive_timeout(pings.map_or(PING_TIMEOUT, |pings| pings.timeout))
+            .keep_alive_while_idle(pings.is_some())
             .handshake(TokioIo::new(io));
         let shaken = timeout_at(deadline, handshake)
             .await
             .map_err(|_| SendFailure::late(within))?;
         let (sender, mut connection) = shaken.map_err(|error| SendFailure::http(&error))?;
-        let (pool, id) = (Arc::downgrade(&self.pool), endpoint.id);
+        let (pool, key) = (Arc::downgrade(&self.pool), host.key());
         let allowed = Arc::new(AtomicUsize::new(STREAMS));
         let allows = Arc::clone(&allowed);
         tokio::spawn(async move {
@@ -253,28 +278,25 @@ impl Upstream {
                 tracing::debug!(error = crate::causes(&error), "a connection to an endpoint ended");
             }
             if let Some(pool) = pool.upgrade() {
-                pool.forget_closed(id);
+                pool.forget_closed(key);
             }
             // Last, since it wakes those who wait.
             drop(opened);
         });
         let terms = Terms::of(&cluster.config);
-        Ok((sender.clone(), self.pool.add(endpoint, sender, allowed, terms)))
+        let lease = self.pool.add(key, endpoint, sender.clone(), allowed, terms);
+        Ok((sender, lease))
     }
 
     /// A connection that `kept` has, or the leave to make another one: at once, or as soon as one ends or is free. A request without a
     /// connection counts as waiting until it has one, as with Envoy.
-    async fn wait<K>(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-        kept: impl Fn() -> Option<K>,
-    ) -> Result<Found<K>, SendFailure> {
+    async fn wait<K>(&self, host: At<'_>, kept: impl Fn() -> Option<K>) -> Result<Found<K>, SendFailure> {
+        let At { cluster, endpoint, .. } = host;
         if let Some(kept) = kept() {
             return Ok(Found::Kept(kept));
         }
         let pending = cluster.pending().ok_or_else(SendFailure::overflow)?;
-        let freed = self.pool.freed(endpoint);
+        let freed = self.pool.freed(host.key(), endpoint);
         loop {
             // Before it is looked: what happens in between wakes, too.
             let (mut of_endpoint, mut of_cluster) = (pin!(freed.notified()), pin!(cluster.load.room().notified()));
@@ -283,13 +305,38 @@ impl Upstream {
             if let Some(kept) = kept() {
                 return Ok(Found::Kept(kept));
             }
-            if let Some(opened) = self.pool.open(cluster, endpoint) {
+            if let Some(opened) = self.pool.open(host.key(), cluster, endpoint) {
                 return Ok(Found::New(opened, pending));
             }
             tokio::select! {
                 () = of_endpoint => {}
                 () = of_cluster => {}
             }
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    cluster: &'a Cluster,
+    endpoint: &'a Endpoint,
+    /// Between whom connections are that may carry it, where the endpoint is told.
+    ends: Option<Ends>,
+}
+
+impl At<'_> {
+    fn key(&self) -> Key {
+        Key {
+            endpoint: self.endpoint.id,
+            ends: self.ends,
+        }
+    }
+
+    fn used_for(&self, purpose: Purpose) -> Use {
+        Use {
+            purpose,
+            ends: self.ends,
         }
     }
 }

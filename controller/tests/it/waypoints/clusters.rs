@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use culvert_controller::model::Model;
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::LbConfig;
 use culvert_envoy::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use culvert_envoy::pb::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use culvert_envoy::pb::envoy::extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport;
+use culvert_envoy::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
@@ -46,37 +49,37 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "33-virtual-service-tcp",
         "vault.shop:443",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:443/one",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5000",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5000/one",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5001",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5001/one",
         "connections",
-        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
+        "a port of TCP has its idle time in its chain alone: here Envoy would count it for connections that nobody uses",
     ),
 ];
 
@@ -180,6 +183,7 @@ fn reduced(cluster: &Cluster) -> Map<String, Value> {
         other => panic!("{other:?}"),
     };
     found.insert("protocol".to_owned(), protocol.into());
+    found.insert("proxyProtocol".to_owned(), proxy_protocol(cluster));
     let common = options.common_http_protocol_options.unwrap_or_default();
     let connections = json!([
         seconds(common.idle_timeout.as_ref()),
@@ -188,6 +192,19 @@ fn reduced(cluster: &Cluster) -> Map<String, Value> {
     ]);
     found.insert("connections".to_owned(), connections);
     found
+}
+
+/// Its version, where the transport inside of the tunnel's has it.
+fn proxy_protocol(cluster: &Cluster) -> Value {
+    let typed = |socket: Option<TransportSocket>| {
+        let config = socket.and_then(|socket| socket.config_type);
+        config.map(|ConfigType::TypedConfig(config)| config)
+    };
+    let outer = typed(cluster.transport_socket.clone());
+    let outer = outer.and_then(|outer| unpack::<InternalUpstreamTransport>(&outer).ok());
+    let inner = outer.and_then(|outer| typed(outer.transport_socket));
+    let inner = inner.and_then(|inner| unpack::<ProxyProtocolUpstreamTransport>(&inner).ok());
+    json!(inner.map(|inner| inner.config.unwrap().version().as_str_name()))
 }
 
 fn number(value: Option<UInt32Value>) -> Value {
@@ -310,6 +327,8 @@ fn recorded_one(cluster: &Map<String, Value>) -> Map<String, Value> {
         _ => "http1",
     };
     found.insert("protocol".to_owned(), kind.into());
+    let version = &at("transportSocket")["internal_upstream"]["upstream_proxy_protocol"]["config"]["version"];
+    found.insert("proxyProtocol".to_owned(), version.clone());
     let common = &protocol["commonHttpProtocolOptions"];
     let connections = json!([
         time(&common["idleTimeout"]),

@@ -103,13 +103,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Backends without endpoints, where Istio has some: case, backend, and why.
-const REFUSED: &[(&str, &str, &str)] = &[(
-    "22-pools-outliers",
-    "web-v2.shop:80",
-    "the PROXY protocol is not served, and connections must not go without it",
-)];
-
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden-l7")
 }
@@ -197,10 +190,6 @@ fn backends_are_where_istio_recorded_them() {
             let Some(expected) = recorded.get(cluster) else {
                 continue;
             };
-            if REFUSED.iter().any(|(of, at, _)| (*of, *at) == (name, cluster.as_str())) {
-                assert_eq!(endpoints, &Vec::<String>::new(), "{name}: {cluster}");
-                continue;
-            }
             assert_eq!(endpoints, expected, "{name}: {cluster}");
         }
         let missing: Vec<&String> = recorded

@@ -5,17 +5,12 @@ use super::routes::UNKNOWN_VALUE;
 
 use State::{Ignored, Refused, Served};
 
-const AGE: State = Ignored("is served at ports of HTTP alone: other connections may live as long as they like");
 const FORWARD_PROXY: State =
     Refused("is not served: there is no endpoint, since connections would not go through the proxy that it names");
-const IDLE: State = Ignored("is not served: connections of TCP may be idle as long as they like");
 const ZONES: State =
     Ignored("is not served: endpoints of all localities get their share, unless localityLbSetting says more");
 const OUTLIER: State = Ignored("is not served: the other numbers decide who is left out");
 const PASSTHROUGH: State = Ignored("is not served: the endpoint with the fewest requests under way of two is taken");
-const PINGS: State = Ignored("is not served: connections are not tried by pings");
-const PROXY_PROTOCOL: State =
-    Refused("is not served: there is no endpoint, since connections would come without the head that it asks for");
 const RETRY_BUDGET: State = Ignored("is not served: the requests that are under way at a time count");
 const SELECTOR: State = Ignored("is for proxies beside workloads, of which there are none: the rule is not in force");
 const TLS_FILE: State = Refused(
@@ -27,6 +22,7 @@ const TLS_MODE: State = Refused(
 const TLS_SECRET: State = Refused(
     "names a Secret, and Culvert may read none but its own: in the modes SIMPLE and MUTUAL there is no endpoint, in others it means nothing",
 );
+const UNKNOWN_VERSION: State = Refused("is unknown: there is no endpoint");
 const UNKNOWN_MODE: State = Refused("is unknown: there is no endpoint");
 const UTILIZATION: State = Ignored("is not served: what endpoints report of themselves counts for nothing");
 
@@ -46,7 +42,7 @@ const MODES: &[(&str, State)] = &[
 ];
 const AUTHORITIES: &[(&str, State)] = &[("system", Served)];
 const UPGRADES: &[(&str, State)] = &[("DEFAULT", Served), ("DO_NOT_UPGRADE", Served), ("UPGRADE", Served)];
-const VERSIONS: &[(&str, State)] = &[("V1", PROXY_PROTOCOL), ("V2", PROXY_PROTOCOL)];
+const VERSIONS: &[(&str, State)] = &[("V1", Served), ("V2", Served)];
 
 /// What a policy has, for all ports and for one.
 macro_rules! of_port {
@@ -56,9 +52,9 @@ macro_rules! of_port {
             served(concat!($at, ".connectionPool.http")),
             Field { values: UPGRADES, other_values: Some(UNKNOWN_VALUE), ..served(concat!($at, ".connectionPool.http.h2UpgradePolicy")) },
             served(concat!($at, ".connectionPool.http.http1MaxPendingRequests")),
-            field(concat!($at, ".connectionPool.http.http2KeepAlive"), PINGS),
-            field(concat!($at, ".connectionPool.http.http2KeepAlive.interval"), PINGS),
-            field(concat!($at, ".connectionPool.http.http2KeepAlive.timeout"), PINGS),
+            served(concat!($at, ".connectionPool.http.http2KeepAlive")),
+            served(concat!($at, ".connectionPool.http.http2KeepAlive.interval")),
+            served(concat!($at, ".connectionPool.http.http2KeepAlive.timeout")),
             served(concat!($at, ".connectionPool.http.http2MaxRequests")),
             served(concat!($at, ".connectionPool.http.idleTimeout")),
             served(concat!($at, ".connectionPool.http.maxConcurrentStreams")),
@@ -67,8 +63,8 @@ macro_rules! of_port {
             served(concat!($at, ".connectionPool.http.useClientProtocol")),
             served(concat!($at, ".connectionPool.tcp")),
             served(concat!($at, ".connectionPool.tcp.connectTimeout")),
-            field(concat!($at, ".connectionPool.tcp.idleTimeout"), IDLE),
-            field(concat!($at, ".connectionPool.tcp.maxConnectionDuration"), AGE),
+            served(concat!($at, ".connectionPool.tcp.idleTimeout")),
+            served(concat!($at, ".connectionPool.tcp.maxConnectionDuration")),
             served(concat!($at, ".connectionPool.tcp.maxConnections")),
             served(concat!($at, ".connectionPool.tcp.tcpKeepalive")),
             served(concat!($at, ".connectionPool.tcp.tcpKeepalive.interval")),
@@ -152,10 +148,11 @@ macro_rules! of_policy {
     ($at:literal) => {
         [
             served($at),
-            field(concat!($at, ".proxyProtocol"), PROXY_PROTOCOL),
+            served(concat!($at, ".proxyProtocol")),
             Field {
                 values: VERSIONS,
-                ..field(concat!($at, ".proxyProtocol.version"), PROXY_PROTOCOL)
+                other_values: Some(UNKNOWN_VERSION),
+                ..served(concat!($at, ".proxyProtocol.version"))
             },
             served(concat!($at, ".retryBudget")),
             field(concat!($at, ".retryBudget.budgetInterval"), RETRY_BUDGET),

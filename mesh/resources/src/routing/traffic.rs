@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::backend_tls::Said;
 use super::locality::Preference;
 use super::model::HashBy;
@@ -24,6 +26,8 @@ pub(crate) struct Traffic {
     pub(crate) outlier: Option<Outlier>,
     /// TLS that endpoints speak themselves.
     pub(crate) tls: Said,
+    /// The head of the PROXY protocol that endpoints want to see first.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// How endpoints are asked whether they serve.
     pub(crate) health_check: Option<HealthCheck>,
     /// Whether connections would go in another way than asked for: then there is no endpoint.
@@ -42,6 +46,15 @@ pub(crate) enum Balancer {
     Ring(u64),
     /// By hash, in a table of this size.
     Maglev(Option<u64>),
+}
+
+/// A version of the PROXY protocol: a head at the beginning of a connection says whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum ProxyProtocol {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How new endpoints begin.
@@ -70,6 +83,23 @@ pub(crate) struct Keepalive {
     pub(crate) probes: Option<u32>,
 }
 
+/// How a connection of HTTP/2 is tried, whether it has requests or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pings {
+    pub(crate) interval: Duration,
+    /// How long an answer may take.
+    pub(crate) timeout: Duration,
+}
+
+/// For how long a connection lasts whose bytes are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lasting {
+    /// How long it may be silent in both directions; zero is any time.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How long at all.
+    pub(crate) age: Option<Duration>,
+}
+
 /// Bounds of connections and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
@@ -81,15 +111,28 @@ pub(crate) struct Pool {
     pub(crate) per_connection: Option<u32>,
     /// How long a connection is kept without a request.
     pub(crate) idle_timeout: Option<Duration>,
-    /// How long a connection for requests is used at all.
+    /// How long a connection may be silent whose bytes are copied; of one for requests it is the time without one, where nothing else is said.
+    pub(crate) bytes_idle_timeout: Option<Duration>,
+    /// How long a connection is used at all.
     pub(crate) age: Option<Duration>,
     /// How many requests share a connection.
     pub(crate) streams: Option<u32>,
     pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) pings: Option<Pings>,
     /// Whether HTTP/1.1 becomes HTTP/2.
     pub(crate) is_upgraded: bool,
     /// Whether the backend gets what the client speaks.
     pub(crate) uses_client_protocol: bool,
+}
+
+impl Pool {
+    /// For how long connections last whose bytes are copied.
+    pub(crate) fn lasting(&self) -> Lasting {
+        Lasting {
+            idle_timeout: self.bytes_idle_timeout,
+            age: self.age,
+        }
+    }
 }
 
 /// When an endpoint is left out.

@@ -14,7 +14,7 @@ use super::backend_tls::Policies;
 use super::frontend::Frontend;
 use super::{hosts, labelled, ports};
 use crate::routing::backend_tls::Said;
-use crate::routing::envoy::direct::{Endpoint, Endpoints};
+use crate::routing::envoy::direct::{Endpoint, Endpoints, Spoken};
 use crate::routing::envoy::port::Port;
 use crate::snapshot::to_address;
 
@@ -35,11 +35,16 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service
             let mut traffic = policy.at_port(port.port, subset);
             tls_policies.settle(&mut traffic, service, port.port);
             // Connections would go in another way than asked for: there is no endpoint.
-            match (traffic.is_refused, traffic.tls) {
-                (true, _) => Err(Refused),
-                (false, Said::Tls(tls)) => Ok(Some(tls)),
-                (false, Said::Nothing | Said::None) => Ok(None),
+            if traffic.is_refused {
+                return Err(Refused);
             }
+            Ok(Spoken {
+                proxy_protocol: traffic.proxy_protocol,
+                tls: match traffic.tls {
+                    Said::Tls(tls) => Some(tls),
+                    Said::Nothing | Said::None => None,
+                },
+            })
         };
         let own = spoken(None);
         let subsets = policy
@@ -47,7 +52,10 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service
             .map(|(name, labels)| (name, labels, spoken(Some(name))));
         // Where nothing else is said of a subset, its endpoints are as others.
         let mut subsets: Vec<_> = subsets.filter(|(_, _, spoken)| *spoken != own).collect();
-        subsets.sort_by_key(|(name, _, spoken)| (spoken.is_ok(), !matches!(spoken, Ok(Some(_))), *name));
+        subsets.sort_by_key(|(name, _, spoken)| {
+            let plainness = spoken.as_ref().ok().map(plainness);
+            (spoken.is_ok(), plainness, *name)
+        });
         let mut found: BTreeMap<Option<&str>, Vec<Endpoint>> = BTreeMap::new();
         for workload in &workloads {
             let mut of = subsets.iter();
@@ -61,11 +69,11 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service
         for (subset, endpoints) in found {
             let of_subset = subsets.iter().find(|(name, ..)| Some(*name) == subset);
             let spoken = of_subset.map_or(&own, |(_, _, spoken)| spoken);
-            if let Ok(tls) = spoken {
+            if let Ok(spoken) = spoken {
                 made.push(Endpoints {
                     port: port.clone(),
                     subset: subset.map(Into::into),
-                    tls: tls.clone(),
+                    spoken: spoken.clone(),
                     is_refused,
                     endpoints,
                 });
@@ -80,12 +88,21 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service
 struct Refused;
 
 /// Puts those first that are taken where an endpoint is of several ports, in the order that `culvert-waypoint` has: one at which TLS is asked
-/// for, so that nobody gets past that, and else by name.
+/// for, so that nobody gets past that, then one at which the PROXY protocol is, and else by name.
 pub(super) fn in_order(endpoints: &mut [Endpoints]) {
-    endpoints.sort_by_cached_key(|Endpoints { port, subset, tls, .. }| {
-        let chain = names::chain(&port.service, port.port);
-        (tls.is_none(), chain, subset.clone())
-    });
+    endpoints.sort_by_cached_key(
+        |Endpoints {
+             port, subset, spoken, ..
+         }| {
+            let chain = names::chain(&port.service, port.port);
+            (plainness(spoken), chain, subset.clone())
+        },
+    );
+}
+
+/// The least is taken.
+fn plainness(spoken: &Spoken) -> (bool, bool) {
+    (spoken.tls.is_none(), spoken.proxy_protocol.is_none())
 }
 
 /// Whether a route of a Service asks somebody whether requests may pass. No route is looked at here, and nobody is to get past that.

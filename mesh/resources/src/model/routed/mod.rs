@@ -52,6 +52,7 @@ mod hashes;
 mod hosts;
 pub(super) mod in_force;
 mod labelled;
+mod lasting;
 pub(super) mod made_of;
 mod nearness;
 mod pods;

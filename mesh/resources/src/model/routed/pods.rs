@@ -78,6 +78,7 @@ pub(super) fn of(reader: &Reader<'_>, name: &ObjectName, gateway: &Gateway) -> P
                 protocol,
                 split: None,
                 named: Vec::new(),
+                lasting: Vec::new(),
                 access: Arc::clone(access),
                 policies: Vec::new(),
                 telemetry: Arc::clone(telemetry),

@@ -15,7 +15,7 @@ use super::super::unit::Derived;
 use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
-use super::{access, direct, pods, ports, proxy_config, scope, telemetry, traffic_policies};
+use super::{access, direct, lasting, pods, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::listener;
 use crate::routing::envoy::port::Port;
 use crate::routing::envoy::{self, plumbing};
@@ -108,16 +108,24 @@ fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &S
         let named = frontend
             .as_ref()
             .map(|frontend| attached::named(reader, frontend, port));
+        let split = frontend
+            .as_ref()
+            .and_then(|frontend| attached::split(reader, frontend, port))
+            .or(said.split);
+        let named = named.filter(|named| !named.is_empty()).unwrap_or(said.named);
+        let protocol = ports::protocol(service, object.as_ref(), port);
+        let lasting = match protocol.is_tcp() {
+            true => lasting::of_port(reader, (name, port), split.as_ref(), &named),
+            false => Vec::new(),
+        };
         found.push(Port {
             service: Arc::clone(name),
             addresses: addresses.clone(),
             port,
-            protocol: ports::protocol(service, object.as_ref(), port),
-            split: frontend
-                .as_ref()
-                .and_then(|frontend| attached::split(reader, frontend, port))
-                .or(said.split),
-            named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
+            protocol,
+            split,
+            named,
+            lasting,
             access: Arc::clone(&access),
             policies: frontend
                 .as_ref()

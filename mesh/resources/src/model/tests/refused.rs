@@ -139,7 +139,7 @@ fn how_endpoints_are_spoken_to_is_told_to_the_rules_that_say_it() {
     for name in [
         WEB.to_owned(),
         format!("{WEB}/v1"),
-        format!("shop/wp/direct-clear tls {}", &WEB[8..]),
+        format!("shop/wp/direct-clear own {}", &WEB[8..]),
     ] {
         let found = refused(&model, [refusal(CLUSTER_TYPE, Some(&name), "no")]);
         assert_eq!(

@@ -25,7 +25,7 @@ use super::super::discovery::Discovery;
 use super::super::locality::{Place, Preference};
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{backend_tls, endpoints, health_check, parts, traffic};
+use super::{endpoints, health_check, parts, spoken, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -51,9 +51,10 @@ pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
     let name = names::cluster(scope, backend.service, backend.port, backend.subset);
     let protocol = sent_as(protocol, &policy.pool);
     let tls = match &policy.tls {
-        Said::Tls(tls) => Some(backend_tls::socket(tls, protocol)),
+        Said::Tls(tls) => Some(tls),
         Said::Nothing | Said::None => None,
     };
+    let socket = spoken::socket(tls, policy.proxy_protocol, protocol);
     let mut cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
@@ -66,11 +67,11 @@ pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
             ..CommonLbConfig::default()
         }),
         typed_extension_protocol_options: upstream(protocol, &policy.pool),
-        transport_socket: match (backend.discovery, tls) {
-            (Discovery::Told, Some(tls)) => Some(parts::internal_upstream_of(&[ORIGINAL_DST], tls)),
+        transport_socket: match (backend.discovery, socket) {
+            (Discovery::Told, Some(socket)) => Some(parts::internal_upstream_of(&[ORIGINAL_DST], socket)),
             (Discovery::Told, None) => Some(parts::internal_upstream(&[ORIGINAL_DST])),
             // None of these is in the tunnel.
-            (Discovery::Names { .. } | Discovery::Dialled { .. }, tls) => tls,
+            (Discovery::Names { .. } | Discovery::Dialled { .. }, socket) => socket,
         },
         ..base(name)
     };
@@ -176,6 +177,7 @@ fn upstream(protocol: Protocol, pool: &Pool) -> HashMap<String, Any> {
     };
     let http2 = || Http2ProtocolOptions {
         max_concurrent_streams: pool.streams.and_then(parts::number),
+        connection_keepalive: traffic::pings(pool),
         ..Http2ProtocolOptions::default()
     };
     let options = match protocol {

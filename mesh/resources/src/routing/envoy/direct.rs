@@ -13,6 +13,7 @@ use std::time::Duration;
 use culvert_envoy::names;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use culvert_envoy::pb::envoy::config::core::v3::TransportSocket;
 use culvert_envoy::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use culvert_envoy::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action::ClusterSpecifier,
@@ -31,11 +32,12 @@ use ipnet::IpNet;
 
 use super::super::backend_tls::BackendTls;
 use super::super::protocol::Protocol;
-use super::listener::{Chains, encrypted, taken};
+use super::super::traffic::{Lasting, ProxyProtocol};
+use super::listener::{Chains, encrypted, lasting, taken};
 use super::manager::manager;
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
 use super::port::Port;
-use super::{access, backend_tls, cluster, parts, telemetry};
+use super::{access, cluster, parts, spoken, telemetry};
 
 /// What a request is for that names no host (HTTP/1.0): one chain is for endpoints of many Services.
 const HOST: &str = "pod";
@@ -46,11 +48,25 @@ pub(crate) struct Endpoints {
     pub(crate) port: Port,
     /// The subset whose endpoints they are, where something else holds for that than for the port.
     pub(crate) subset: Option<Arc<str>>,
-    /// What they speak, if it is TLS.
-    pub(crate) tls: Option<BackendTls>,
+    /// What they are spoken to in beside the tunnel.
+    pub(crate) spoken: Spoken,
     /// Whether nobody is led to them, since nobody could say here whether the client may.
     pub(crate) is_refused: bool,
     pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// What endpoints are spoken to in beside the tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) tls: Option<BackendTls>,
+}
+
+impl Spoken {
+    fn socket(&self) -> Option<TransportSocket> {
+        // What is spoken inside is the client's choice, so that no protocol is said here.
+        spoken::socket(self.tls.as_ref(), self.proxy_protocol, Protocol::Unknown)
+    }
 }
 
 /// An endpoint of a port.
@@ -65,14 +81,15 @@ impl Endpoints {
     /// The way to them: through the tunnel, or not.
     fn cluster(&self, scope: &str, is_tunnelled: bool) -> String {
         let Port { service, port, .. } = &self.port;
-        let name = match (&self.tls, is_tunnelled) {
-            (Some(_), true) => names::direct_tunnel_tls(scope, service, *port),
-            (Some(_), false) => names::direct_clear_tls(scope, service, *port),
-            (None, true) => names::direct_tunnel(scope),
-            (None, false) => names::direct_clear(scope),
+        let is_plain = self.spoken == Spoken::default();
+        let name = match (is_plain, is_tunnelled) {
+            (false, true) => names::direct_tunnel_own(scope, service, *port),
+            (false, false) => names::direct_clear_own(scope, service, *port),
+            (true, true) => names::direct_tunnel(scope),
+            (true, false) => names::direct_clear(scope),
         };
         match &self.subset {
-            Some(subset) if self.tls.is_some() => format!("{name}/{subset}"),
+            Some(subset) if !is_plain => format!("{name}/{subset}"),
             _ => name,
         }
     }
@@ -82,18 +99,16 @@ impl Endpoints {
 pub(crate) fn clusters(scope: &str, ports: &[Endpoints]) -> Vec<Cluster> {
     let mut made = ways(scope).to_vec();
     for of_port in ports {
-        let Some(tls) = &of_port.tls else {
+        let Some(socket) = of_port.spoken.socket() else {
             continue;
         };
-        // What is spoken inside is the client's choice, so that no protocol is said here.
-        let socket = || backend_tls::socket(tls, Protocol::Unknown);
         let [tunnel, clear] = ways(scope);
         made.push(Cluster {
-            transport_socket: Some(parts::internal_upstream_of(&[], socket())),
+            transport_socket: Some(parts::internal_upstream_of(&[], socket.clone())),
             ..renamed(tunnel, of_port.cluster(scope, true))
         });
         made.push(Cluster {
-            transport_socket: Some(socket()),
+            transport_socket: Some(socket),
             ..renamed(clear, of_port.cluster(scope, false))
         });
     }
@@ -107,7 +122,7 @@ fn renamed(mut cluster: Cluster, name: String) -> Cluster {
     Cluster { name, ..cluster }
 }
 
-/// Those that add no TLS: through the tunnel, and not.
+/// Those that add nothing: through the tunnel, and not.
 fn ways(scope: &str) -> [Cluster; 2] {
     let options = || {
         let client = UseDownstreamHttpConfig {
@@ -209,9 +224,10 @@ impl Group<'_> {
     /// Whether the same decides about another port, of the same protocol.
     fn holds_for(&self, other: &Endpoints) -> bool {
         let (mine, port) = (&self.first.port, &other.port);
-        self.first.tls == other.tls
+        self.first.spoken == other.spoken
             && (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
             && mine.policies == port.policies
+            && mine.lasting(mine.split.as_ref()) == port.lasting(port.split.as_ref())
             && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
     }
 
@@ -251,11 +267,17 @@ impl Group<'_> {
             stat_prefix: name.clone(),
             cluster_specifier: Some(TcpCluster::Cluster(self.cluster(scope))),
             access_log: telemetry::logs(&self.first.port.telemetry),
-            ..TcpProxy::default()
+            ..lasting(self.lasting())
         };
         let mut filters = access::of_connections(&self.first.port.access.connections, &name);
         filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
         self.chain(" tcp", transport, Vec::new(), filters)
+    }
+
+    /// That of the Service's own chain, as `culvert-waypoint` has it.
+    fn lasting(&self) -> Lasting {
+        let port = &self.first.port;
+        port.lasting(port.split.as_ref())
     }
 
     fn cluster(&self, scope: &str) -> String {

@@ -22,6 +22,7 @@ use ipnet::IpNet;
 
 use super::super::model::{Backend, Named, Split};
 use super::super::protocol::Protocol;
+use super::super::traffic::Lasting;
 use super::manager::manager;
 use super::parts::{self, cluster_name, listener_filter};
 use super::port::Port;
@@ -206,11 +207,20 @@ fn bytes(
         stat_prefix: name.clone(),
         cluster_specifier: Some(specifier),
         access_log: telemetry::logs(&port.telemetry),
-        ..TcpProxy::default()
+        ..lasting(port.lasting(split))
     };
     let mut filters = access::of_connections(&port.access.connections, &name);
     filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
     chain(name, port, addresses, matched, filters)
+}
+
+/// A proxy of bytes that says for how long connections last, and nothing else.
+pub(super) fn lasting(lasting: Lasting) -> TcpProxy {
+    TcpProxy {
+        idle_timeout: lasting.idle_timeout.map(parts::duration),
+        max_downstream_connection_duration: lasting.age.map(parts::at_least_a_millisecond),
+        ..TcpProxy::default()
+    }
 }
 
 /// A chain of a port, for what else `matched` says.

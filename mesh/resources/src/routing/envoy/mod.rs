@@ -14,7 +14,8 @@
 //! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
-//! | `backend_tls` | TLS inside of them |
+//! | `spoken` | what is spoken inside of them before anything else: the PROXY protocol, TLS |
+//! | `backend_tls` | TLS |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
@@ -53,6 +54,7 @@ mod policy;
 pub(crate) mod port;
 mod retry;
 pub(crate) mod routes;
+mod spoken;
 pub(crate) mod telemetry;
 mod texts;
 mod tokens;

@@ -40,6 +40,11 @@ pub(super) fn duration(duration: Duration) -> protobuf::Duration {
     }
 }
 
+/// A duration of which Envoy takes none that is shorter.
+pub(super) fn at_least_a_millisecond(time: Duration) -> protobuf::Duration {
+    duration(time.max(Duration::from_millis(1)))
+}
+
 pub(super) fn number(value: u32) -> Option<protobuf::UInt32Value> {
     Some(protobuf::UInt32Value { value })
 }

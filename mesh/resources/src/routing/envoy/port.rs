@@ -9,6 +9,7 @@ use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
+use super::super::traffic::Lasting;
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Port {
     /// Where connections of TLS go, by name; of two that have a name the first counts. Where there is one, and nobody says where other
     /// connections go, these are closed.
     pub(crate) named: Vec<Named>,
+    /// For how long connections last whose bytes are copied, by where they go, where something is said of it.
+    pub(crate) lasting: Vec<(Backend, Lasting)>,
     /// Who may.
     pub(crate) access: Arc<Access>,
     /// What TrafficPolicies ask of it.
@@ -46,6 +49,17 @@ impl Port {
             &[]
         };
         protocols.iter().map(|protocol| (*protocol).to_owned()).collect()
+    }
+
+    /// For how long connections last that go there. Of several backends the first one's rules count, as with Istio.
+    pub(super) fn lasting(&self, split: Option<&Split>) -> Lasting {
+        let own = self.own();
+        let first = match split {
+            Some(targets) => targets.first().and_then(|target| target.backend.as_ref()),
+            None => Some(&own),
+        };
+        let said = self.lasting.iter().find(|(backend, _)| Some(backend) == first);
+        said.map(|(_, lasting)| *lasting).unwrap_or_default()
     }
 
     /// The Service itself.

@@ -12,7 +12,7 @@ use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{
     LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
 };
 use culvert_envoy::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection, UpstreamConnectionOptions};
-use culvert_envoy::pb::envoy::config::core::v3::{HttpProtocolOptions, RuntimeDouble, TcpKeepalive};
+use culvert_envoy::pb::envoy::config::core::v3::{HttpProtocolOptions, KeepaliveSettings, RuntimeDouble, TcpKeepalive};
 use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::UInt64Value;
 
@@ -95,6 +95,15 @@ pub(super) fn connections(pool: &Pool) -> Option<HttpProtocolOptions> {
         max_connection_duration: pool.age.map(parts::duration),
         max_requests_per_connection: pool.per_connection.and_then(parts::number),
         ..HttpProtocolOptions::default()
+    })
+}
+
+/// How a connection of HTTP/2 is tried.
+pub(super) fn pings(pool: &Pool) -> Option<KeepaliveSettings> {
+    pool.pings.map(|pings| KeepaliveSettings {
+        interval: Some(parts::at_least_a_millisecond(pings.interval)),
+        timeout: Some(parts::at_least_a_millisecond(pings.timeout)),
+        ..KeepaliveSettings::default()
     })
 }
 

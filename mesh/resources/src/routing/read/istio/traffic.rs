@@ -1,17 +1,22 @@
 //! From a policy of traffic as it is written to what holds.
 
+use std::time::Duration;
+
 use culvert_http::balance::is_table_size;
 
 use super::super::super::locality::Preference;
 use super::super::super::model::HashBy;
-use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pool, RetryBudget, Traffic, Warmup};
+use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pings, Pool, RetryBudget, Traffic, Warmup};
 use super::super::values::{self, Bad};
 use super::client_tls;
 use super::locality;
 use super::traffic_spec::{
-    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, Upgrade,
+    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PingsSpec, PolicySpec, PoolSpec, Simple, Upgrade,
 };
 use super::values::{optional, positive};
+
+/// How long the answer to a ping may take where nothing is said.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads it.
 ///
@@ -19,7 +24,7 @@ use super::values::{optional, positive};
 /// Where a value is none that proxies take.
 pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
     let tls = client_tls::tls(spec.tls.as_ref()).map_err(|bad| bad.below("tls"))?;
-    let is_refused = tls.is_none() || spec.proxy_protocol.is_some() || spec.tunnel.is_some();
+    let is_refused = tls.is_none() || spec.tunnel.is_some();
     let (balancer, hash) = match &spec.load_balancer {
         None => Default::default(),
         Some(spec) => balancer(spec).map_err(|bad| bad.below("loadBalancer"))?,
@@ -47,6 +52,7 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         is_peak_ewma: false,
         health_check: None,
         tls: tls.unwrap_or_default(),
+        proxy_protocol: spec.proxy_protocol.map(|spec| spec.version),
         is_refused,
     })
 }
@@ -174,8 +180,21 @@ fn keepalive(spec: &KeepaliveSpec) -> Result<Keepalive, Bad> {
     })
 }
 
+/// None where nothing says how often.
+fn pings(spec: &PingsSpec) -> Result<Option<Pings>, Bad> {
+    let timeout = positive(spec.timeout.as_ref(), "http.http2KeepAlive.timeout")?;
+    let interval = positive(spec.interval.as_ref(), "http.http2KeepAlive.interval")?;
+    Ok(interval.map(|interval| Pings {
+        interval,
+        timeout: timeout.unwrap_or(PING_TIMEOUT),
+    }))
+}
+
 fn pool(spec: &PoolSpec) -> Result<Pool, Bad> {
     let set = |number: Option<u32>| number.filter(|number| *number > 0);
+    let bytes_idle_timeout = optional(spec.tcp.idle_timeout.as_ref(), "tcp.idleTimeout")?;
+    let idle_timeout = optional(spec.http.idle_timeout.as_ref(), "http.idleTimeout")?;
+    let pings = spec.http.http2_keep_alive.as_ref().map(pings).transpose()?;
     Ok(Pool {
         connections: set(spec.tcp.max_connections),
         connect_timeout: positive(spec.tcp.connect_timeout.as_ref(), "tcp.connectTimeout")?,
@@ -183,10 +202,13 @@ fn pool(spec: &PoolSpec) -> Result<Pool, Bad> {
         requests: set(spec.http.requests),
         retries: set(spec.http.max_retries),
         per_connection: set(spec.http.max_requests_per_connection),
-        idle_timeout: optional(spec.http.idle_timeout.as_ref(), "http.idleTimeout")?,
+        // As with Istio.
+        idle_timeout: idle_timeout.or(bytes_idle_timeout),
+        bytes_idle_timeout,
         age: positive(spec.tcp.max_connection_duration.as_ref(), "tcp.maxConnectionDuration")?,
         streams: set(spec.http.max_concurrent_streams).filter(|streams| *streams <= i32::MAX as u32),
         keepalive: spec.tcp.tcp_keepalive.as_ref().map(keepalive).transpose()?,
+        pings: pings.flatten(),
         is_upgraded: spec.http.h2_upgrade_policy == Some(Upgrade::Upgrade),
         uses_client_protocol: spec.http.use_client_protocol,
     })

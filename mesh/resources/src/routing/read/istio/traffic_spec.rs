@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::super::traffic::ProxyProtocol;
 use super::super::values::list;
 use super::destination::PortSpec;
 
@@ -16,12 +17,23 @@ pub(super) struct PolicySpec {
     pub(super) load_balancer: Option<BalancerSpec>,
     pub(super) outlier_detection: Option<OutlierSpec>,
     pub(super) tls: Option<TlsSpec>,
-    pub(super) proxy_protocol: Option<Value>,
+    pub(super) proxy_protocol: Option<ProxyProtocolSpec>,
     pub(super) tunnel: Option<Value>,
     pub(super) retry_budget: Option<BudgetSpec>,
     pub(super) port: Option<PortSpec>,
     #[serde(default, deserialize_with = "list")]
     pub(super) port_level_settings: Vec<PolicySpec>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocolSpec {
+    #[serde(default = "text")]
+    pub(super) version: ProxyProtocol,
+}
+
+fn text() -> ProxyProtocol {
+    ProxyProtocol::V1
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,8 +50,7 @@ pub(super) struct PoolSpec {
 pub(super) struct TcpSpec {
     pub(super) max_connections: Option<u32>,
     pub(super) connect_timeout: Option<String>,
-    #[serde(rename = "idleTimeout")]
-    pub(super) _idle_timeout: Option<Value>,
+    pub(super) idle_timeout: Option<String>,
     pub(super) max_connection_duration: Option<String>,
     pub(super) tcp_keepalive: Option<KeepaliveSpec>,
 }
@@ -84,7 +95,14 @@ pub(super) struct HttpSpec {
     pub(super) use_client_protocol: bool,
     pub(super) max_concurrent_streams: Option<u32>,
     #[serde(rename = "http2KeepAlive")]
-    pub(super) _http2_keep_alive: Option<Value>,
+    pub(super) http2_keep_alive: Option<PingsSpec>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PingsSpec {
+    pub(super) interval: Option<String>,
+    pub(super) timeout: Option<String>,
 }
 
 #[expect(clippy::enum_variant_names, reason = "they are called so in the API")]
@@ -252,7 +270,7 @@ impl PolicySpec {
         merged.load_balancer = other.load_balancer.clone().or(merged.load_balancer);
         merged.outlier_detection = other.outlier_detection.clone().or(merged.outlier_detection);
         merged.tls = other.tls.clone().or(merged.tls);
-        merged.proxy_protocol = other.proxy_protocol.clone().or(merged.proxy_protocol);
+        merged.proxy_protocol = other.proxy_protocol.or(merged.proxy_protocol);
         merged.tunnel = other.tunnel.clone().or(merged.tunnel);
         merged.retry_budget = other.retry_budget.clone().or(merged.retry_budget);
         let of_port = |spec: &&Self| spec.port.and_then(|asked| asked.number) == Some(port);
