@@ -22,7 +22,7 @@ pub struct Case {
 }
 
 /// A request, and what becomes of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
     /// Method and path with the query.
@@ -32,6 +32,15 @@ pub struct Ask {
     /// Further headers.
     #[serde(default)]
     pub with: BTreeMap<String, String>,
+    /// Further lines of the head, as they are written: for names that come more than once.
+    #[serde(default)]
+    pub lines: Vec<String>,
+    /// Bytes of a body.
+    #[serde(default)]
+    pub sends: usize,
+    /// Milliseconds for which the client stops in the middle of the body.
+    #[serde(default)]
+    pub pause_ms: u64,
     /// Whether a client of another namespace asks.
     #[serde(default)]
     pub as_guest: bool,
@@ -55,7 +64,8 @@ pub struct Difference {
     pub expected: Expected,
 }
 
-/// What becomes of a request. What is not given may be anything.
+/// What becomes of a request. What is not given may be anything. A value may be compared in other ways than as a text: `<any>` is
+/// there, `<=9` and `>=9` are numbers.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Expected {
     /// The answer's status.
@@ -70,6 +80,17 @@ pub struct Expected {
     /// Headers as it saw them, as in `back`.
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// The same of the last time that it was asked.
+    #[serde(default)]
+    pub seen_last: BTreeMap<String, Option<String>>,
+    /// The lines of headers as it saw them, by names in lower case as which they came.
+    #[serde(default)]
+    pub seen_lines: BTreeMap<String, Vec<String>>,
+    /// Whether the connection ends before the answer does.
+    #[serde(default)]
+    pub cut: bool,
+    /// The flags that the access log has, or the flags, a space and the details.
+    pub logged: Option<String>,
     /// The answer's body.
     pub body: Option<String>,
     /// Milliseconds that it takes at least.
@@ -97,6 +118,32 @@ pub struct Copy {
     /// As in [`Expected::seen`].
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// How many copies come to it.
+    pub count: Option<usize>,
+}
+
+/// Whether a value is as it is expected: null for none.
+pub fn is_as(expected: Option<&str>, found: Option<&str>) -> bool {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (Some(expected), Some(found)) = (expected, found) else {
+        return expected == found;
+    };
+    let bound = |sign: &str| expected.strip_prefix(sign).and_then(number).zip(number(found));
+    match (bound("<="), bound(">=")) {
+        (Some((most, found)), _) => found <= most,
+        (_, Some((least, found))) => found >= least,
+        _ => expected == found || expected == "<any>",
+    }
+}
+
+impl Ask {
+    /// A request for a path, of which nothing is expected.
+    pub fn get(path: &str) -> Self {
+        Self {
+            ask: format!("GET {path}"),
+            ..Self::default()
+        }
+    }
 }
 
 impl Case {

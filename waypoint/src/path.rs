@@ -1,7 +1,7 @@
 //! Normal forms of paths, as Envoy's `normalize_path` has them.
 
-/// Dot segments removed (also those with `%2e`, and with parameters behind them), `\` made `/`, escapes of unreserved characters decoded,
-/// `%2f` kept. None where it leads out of the root, or has `%00` in it.
+/// Dot segments removed (also those with `%2e`, and with parameters behind them), `\` made `/`, `|` escaped, escapes of unreserved
+/// characters decoded, `%2f` kept. None where it leads out of the root, or has `%00` in it.
 pub(crate) fn normalize(path: &str) -> Option<String> {
     let decoded = decode(path)?;
     let mut segments: Vec<&str> = Vec::new();
@@ -40,7 +40,11 @@ fn decode(path: &str) -> Option<String> {
             }
             _ => {
                 let character = path[at..].chars().next()?;
-                out.push(if character == '\\' { '/' } else { character });
+                match character {
+                    '\\' => out.push('/'),
+                    '|' => out.push_str("%7C"),
+                    other => out.push(other),
+                }
                 at += character.len_utf8();
             }
         }
@@ -67,6 +71,7 @@ mod tests {
             ("/%61dmin", Some("/admin")),
             ("/a%2fb", Some("/a%2fb")),
             ("/a//b", Some("/a//b")),
+            ("/a|b", Some("/a%7Cb")),
             ("/..", None),
             ("/a/../../b", None),
             ("/a%00", None),
