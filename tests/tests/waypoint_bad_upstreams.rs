@@ -12,6 +12,7 @@ use culvert_tests::{
     PATIENCE,
     edge::{Edge, answer},
     lab,
+    raw_http2::{Outcome, RawHttp2, request},
     waypoint::Kind,
 };
 use serde_json::json;
@@ -64,6 +65,22 @@ fn each_gets_its_own_answer(kind: Kind) {
                 break;
             }
         }
+    }
+    // Over HTTP/2 the stream alone ends.
+    let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
+    let fields = |path| {
+        [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "edge.town"),
+        ]
+    };
+    client.send(&request(1, true, &fields("/short"))).unwrap();
+    let found = [client.outcome(1), client.outcome(1)];
+    client.send(&request(3, true, &fields("/ok"))).unwrap();
+    if found != [Outcome::Status(200), Outcome::Reset(2)] || client.outcome(3) != Outcome::Status(200) {
+        wrong.push(format!("short over HTTP/2: {found:?}"));
     }
     assert!(wrong.is_empty(), "{}\n{}", edge.scene.last_words(), wrong.join("\n"));
     edge.assert_none_smuggled();

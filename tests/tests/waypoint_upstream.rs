@@ -222,6 +222,43 @@ fn limits_hold(place: &Place<'_>) {
     });
 }
 
+/// Who may not be tried again gets the endpoint's answer. How long a retry waits is left to chance, so that one or more have ended it.
+fn retries_have_a_limit(place: &Place<'_>) {
+    let again = place.service("again", None);
+    let subsets = json!([{ "name": "one", "labels": { "version": "one" } }]);
+    let traffic = json!({ "connectionPool": { "http": { "maxRetries": 1 } } });
+    place.rule(
+        "again",
+        "again",
+        json!({ "trafficPolicy": traffic, "subsets": subsets }),
+    );
+    let rule = json!({
+        "retries": { "attempts": 1, "retryOn": "503", "backoff": "5s" },
+        "headers": { "response": { "set": { "x-rule": "again" } } },
+        "route": [{ "destination": { "host": "again", "subset": "one" } }],
+    });
+    let spec = json!({ "hosts": ["again"], "http": [rule] });
+    place.apply("networking.istio.io/v1", "VirtualService", "again", &spec);
+    place.wait("the rule to be in force", || {
+        let answer = place.ask(again, "/", &[], ATTEMPT);
+        answer.is_some_and(|(head, _)| head.status() == Some(200) && head.get("x-rule") == Some("again"))
+    });
+    let statuses: Vec<Option<u16>> = thread::scope(|scope| {
+        let one = |number: usize| {
+            let key = format!("again-{number}");
+            let headers = [("x-key", key.as_str()), ("x-answers", "503,200")];
+            let (head, body) = place.ask(again, "/", &headers, ATTEMPT * 4)?;
+            assert_eq!((head.get("x-app"), body.as_str()), (Some("one"), "one"), "{head:?}");
+            head.status()
+        };
+        let all: Vec<_> = (0..8).map(|number| scope.spawn(move || one(number))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for status in [200, 503] {
+        assert!(statuses.contains(&Some(status)), "{statuses:?}");
+    }
+}
+
 fn who_fails_is_left_out(place: &Place<'_>) {
     let outlier =
         json!({ "consecutive5xxErrors": 2, "interval": "1s", "baseEjectionTime": "300s", "maxEjectionPercent": 50 });
@@ -270,6 +307,7 @@ fn sends_requests_where_they_should_go(kind: Kind) {
     sessions_persist(&place);
     subsets_of_two_rules_hold_together(&place);
     limits_hold(&place);
+    retries_have_a_limit(&place);
     who_fails_is_left_out(&place);
     if kind == Kind::Culvert {
         metrics_show_what_was_refused_and_who_is_left_out(&place);

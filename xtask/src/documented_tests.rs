@@ -1,4 +1,5 @@
-//! Every test that `docs/testing.md` names in a column "shown by" exists, where it is said to be.
+//! Every test that `docs/testing.md`, `docs/waypoint-and-envoy.md` and `docs/envoy-behaviour/` name in a column "shown by" exists, where it is
+//! said to be.
 //!
 //! A name is what stands in backticks: `file::test`, `folder/file::{a,b}`, `package: test`, a path, or a test or a file by its
 //! name alone. Braces are expanded; a last part that ends in `…`, `...` or `*` is the beginning of a name. What holds a test may be
@@ -35,13 +36,48 @@ impl File {
 fn every_test_that_the_documentation_names_exists_where_it_is_said_to_be() {
     let root = crate::shell::root();
     let files = files(&root);
-    let text = fs::read_to_string(root.join("docs/testing.md")).expect("docs/testing.md");
-    let wrong: Vec<String> = named(&text)
-        .into_iter()
-        .filter(|(_, name)| !exists(&root, &files, name))
-        .map(|(line, name)| format!("docs/testing.md:{line}: {name}"))
-        .collect();
+    let mut wrong = Vec::new();
+    for document in documents(&root) {
+        let text = fs::read_to_string(root.join(&document)).expect("a document is text");
+        let missing = named(&text)
+            .into_iter()
+            .filter(|(_, name)| !exists(&root, &files, name));
+        wrong.extend(missing.map(|(line, name)| format!("{document}:{line}: {name}")));
+    }
     assert!(wrong.is_empty(), "no such test, file or folder:\n{}", wrong.join("\n"));
+}
+
+/// A line of what Envoy does has a test that shows it of both proxies, or says what of Envoy nobody can ask Culvert for.
+#[test]
+fn every_line_of_what_envoy_does_has_a_test_or_says_why_there_is_none() {
+    let root = crate::shell::root();
+    let behaviour = documents(&root).into_iter().filter(|path| path.starts_with(BEHAVIOUR));
+    let mut wrong = Vec::new();
+    for document in behaviour {
+        let text = fs::read_to_string(root.join(&document)).expect("a document is text");
+        let shown: BTreeSet<usize> = named(&text).into_iter().map(|(line, _)| line).collect();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
+            let is_row = !line.starts_with("|--") && !line.contains("| shown by |");
+            if is_row && !shown.contains(&(number + 1)) && !line.contains("cannot be configured") {
+                wrong.push(format!("{document}:{}", number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "neither a test nor a reason:\n{}", wrong.join("\n"));
+}
+
+/// What Envoy does, line by line.
+const BEHAVIOUR: &str = "docs/envoy-behaviour";
+
+/// Those whose names of tests are held.
+fn documents(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join(BEHAVIOUR)).expect("a folder of documents");
+    let names = entries.map(|entry| entry.expect("an entry of it").file_name());
+    let behaviour = names.map(|name| format!("{BEHAVIOUR}/{}", name.to_string_lossy()));
+    let mut all: Vec<String> = behaviour.collect();
+    all.extend(["docs/testing.md", "docs/waypoint-and-envoy.md"].map(str::to_owned));
+    all.sort();
+    all
 }
 
 #[test]
