@@ -8,14 +8,18 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// Names a request in [`Seen`]; all tries and copies of it have the same.
 pub const KEY: &str = "x-key";
 /// What to answer to the first, second, ... try, by commas; the last counts for all that follow. A status, with further headers behind
 /// semicolons; `hang` for nothing, `close` for an end, `garbage` for what is no HTTP, `cut` for half an answer, `stall` for half of one
-/// without an end.
+/// without an end, `late` for 200 after a while.
 pub const ANSWERS: &str = "x-answers";
+
+/// Further headers of the answer, with `~` between them.
+pub const ADDS: &str = "x-adds";
 
 /// What applications have seen, by [`KEY`].
 #[derive(Clone, Default)]
@@ -69,6 +73,13 @@ pub fn serve_at(listener: TcpListener, name: &str, seen: &Seen) {
     });
 }
 
+/// How long what is late takes.
+const LATE: Duration = Duration::from_millis(1500);
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it takes its time: that is what limits are tested with"
+)]
 fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
@@ -78,6 +89,8 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
         let upgrades = head.get("upgrade") == Some("websocket");
         let is_head = head.first().starts_with("HEAD ");
         let answers = head.get(ANSWERS).unwrap_or("200").to_owned();
+        let adds = head.get(ADDS).map(|adds| format!("{}\r\n", adds.replace('~', "\r\n")));
+        let adds = adds.unwrap_or_default();
         let before = seen.note(name, head);
         let answer = answers.split(',').nth(before).or(answers.split(',').next_back());
         let half = "HTTP/1.1 200 Answer\r\ncontent-length: 100\r\n\r\nhalf";
@@ -89,6 +102,10 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
             Some("stall") => {
                 writer.write_all(half.as_bytes())?;
                 return io::copy(&mut reader, &mut io::sink()).map(drop);
+            }
+            Some("late") => {
+                thread::sleep(LATE);
+                "200"
             }
             answer => answer.unwrap_or("200"),
         };
@@ -104,7 +121,7 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
         let body = if is_head { "" } else { name };
         write!(
             writer,
-            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n{more}\r\n{body}"
+            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n{adds}{more}\r\n{body}"
         )?;
     }
     Ok(())
