@@ -38,6 +38,17 @@ fn ask(edge: &Edge<'_>, from: &Pod, way: &str) -> String {
     found.join(", ")
 }
 
+/// A request over HTTP/2.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "edge.town"),
+    ];
+    request(stream, true, &fields)
+}
+
 fn each_gets_its_own_answer(kind: Kind) {
     let lab = lab(&format!("wp_badup_{}", kind.word()));
     let edge = Edge::set(&lab, kind);
@@ -68,17 +79,9 @@ fn each_gets_its_own_answer(kind: Kind) {
     }
     // Over HTTP/2 the stream alone ends.
     let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
-    let fields = |path| {
-        [
-            (":method", "GET"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "edge.town"),
-        ]
-    };
-    client.send(&request(1, true, &fields("/short"))).unwrap();
+    client.send(&get(1, "/short")).unwrap();
     let found = [client.outcome(1), client.outcome(1)];
-    client.send(&request(3, true, &fields("/ok"))).unwrap();
+    client.send(&get(3, "/ok")).unwrap();
     if found != [Outcome::Status(200), Outcome::Reset(2)] || client.outcome(3) != Outcome::Status(200) {
         wrong.push(format!("short over HTTP/2: {found:?}"));
     }
@@ -154,6 +157,59 @@ fn culvert_waits_for_no_application_forever() {
 #[test]
 fn envoy_waits_for_no_application_forever() {
     nothing_is_waited_for_forever(Kind::Envoy);
+}
+
+/// What a route says of answers that are begun, and of requests that are not complete.
+fn half_an_exchange_is_as_the_route_says(kind: Kind) {
+    let lab = lab(&format!("wp_halves_{}", kind.word()));
+    let edge = Edge::set(&lab, kind);
+    lab.apply(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "edge", "namespace": "town" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
+            "rules": [{
+                "timeouts": { "request": "1s" },
+                "retry": { "attempts": 1, "codes": [403], "backoff": "10ms" },
+                "backendRefs": [{ "name": "edge", "port": 80 }],
+            }],
+        },
+    }))
+    .unwrap();
+    let mut last = String::new();
+    let waited = wait_until("the route to be in force", PATIENCE, || {
+        last = ask(&edge, edge.client(), "hang");
+        last == "504, 200 ok"
+    });
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", edge.scene.last_words()));
+
+    // An answer that does not go on is cut, which over HTTP/2 ends the stream alone.
+    assert_eq!(ask(&edge, edge.client(), "stall"), "cut");
+    let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
+    client.send(&get(1, "/stall")).unwrap();
+    let found = [client.outcome(1), client.outcome(1)];
+    assert_eq!(found, [Outcome::Status(200), Outcome::Reset(2)]);
+    client.send(&get(3, "/ok")).unwrap();
+    assert_eq!(client.outcome(3), Outcome::Status(200));
+
+    // What is to be tried again is so at once, though the client has not sent all of it.
+    let mut stream = edge.connect();
+    let head = "POST /early/again HTTP/1.1\r\nhost: edge.town\r\ncontent-length: 60\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).unwrap();
+    let early = answer(&mut BufReader::new(stream)).unwrap().unwrap();
+    assert_eq!(early, (403, "early".to_owned()), "{}", edge.scene.last_words());
+    assert_eq!(edge.noted.under("/early/again").len(), 2);
+    edge.assert_none_smuggled();
+}
+
+#[test]
+fn culvert_does_with_half_an_exchange_as_the_route_says() {
+    half_an_exchange_is_as_the_route_says(Kind::Culvert);
+}
+
+#[test]
+fn envoy_does_with_half_an_exchange_as_the_route_says() {
+    half_an_exchange_is_as_the_route_says(Kind::Envoy);
 }
 
 #[test]
