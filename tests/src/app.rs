@@ -8,12 +8,18 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// Names a request in [`Seen`]; all tries and copies of it have the same.
 pub const KEY: &str = "x-key";
-/// What to answer to the first, second, ... try, by commas; the last counts for all that follow. A status, `hang` or `close`.
+/// What to answer to the first, second, ... try, by commas; the last counts for all that follow. A status, with further headers behind
+/// semicolons; `hang` for nothing, `close` for an end, `garbage` for what is no HTTP, `cut` for half an answer, `stall` for half of one
+/// without an end, `late` for 200 after a while.
 pub const ANSWERS: &str = "x-answers";
+
+/// Further headers of the answer, with `~` between them.
+pub const ADDS: &str = "x-adds";
 
 /// What applications have seen, by [`KEY`].
 #[derive(Clone, Default)]
@@ -67,6 +73,13 @@ pub fn serve_at(listener: TcpListener, name: &str, seen: &Seen) {
     });
 }
 
+/// How long what is late takes.
+const LATE: Duration = Duration::from_millis(1500);
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it takes its time: that is what limits are tested with"
+)]
 fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
@@ -74,23 +87,41 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
         let length = head.get("content-length").and_then(|length| length.parse().ok());
         io::copy(&mut (&mut reader).take(length.unwrap_or(0)), &mut io::sink())?;
         let upgrades = head.get("upgrade") == Some("websocket");
+        let is_head = head.first().starts_with("HEAD ");
         let answers = head.get(ANSWERS).unwrap_or("200").to_owned();
+        let adds = head.get(ADDS).map(|adds| format!("{}\r\n", adds.replace('~', "\r\n")));
+        let adds = adds.unwrap_or_default();
         let before = seen.note(name, head);
         let answer = answers.split(',').nth(before).or(answers.split(',').next_back());
-        let status = match answer {
+        let half = "HTTP/1.1 200 Answer\r\ncontent-length: 100\r\n\r\nhalf";
+        let answer = match answer {
             Some("close") => return Ok(()),
             Some("hang") => return io::copy(&mut reader, &mut io::sink()).map(drop),
+            Some("garbage") => return writer.write_all(b"no HTTP at all\r\n\r\n"),
+            Some("cut") => return writer.write_all(half.as_bytes()),
+            Some("stall") => {
+                writer.write_all(half.as_bytes())?;
+                return io::copy(&mut reader, &mut io::sink()).map(drop);
+            }
+            Some("late") => {
+                thread::sleep(LATE);
+                "200"
+            }
             answer => answer.unwrap_or("200"),
         };
+        let (status, more) = answer.split_once(';').unwrap_or((answer, ""));
+        let more = more.split(';').filter(|line| !line.is_empty());
+        let more: String = more.map(|line| format!("{line}\r\n")).collect();
         if upgrades && status == "200" {
             let key = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade";
             write!(writer, "{key}\r\nx-app: {name}\r\n\r\n")?;
             return io::copy(&mut reader, &mut writer).map(drop);
         }
         let length = name.len();
+        let body = if is_head { "" } else { name };
         write!(
             writer,
-            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n\r\n{name}"
+            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n{adds}{more}\r\n{body}"
         )?;
     }
     Ok(())

@@ -22,7 +22,7 @@ pub struct Case {
 }
 
 /// A request, and what becomes of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
     /// Method and path with the query.
@@ -32,11 +32,23 @@ pub struct Ask {
     /// Further headers.
     #[serde(default)]
     pub with: BTreeMap<String, String>,
+    /// Further lines of the head, as they are written: for names that come more than once.
+    #[serde(default)]
+    pub lines: Vec<String>,
+    /// Bytes of a body.
+    #[serde(default)]
+    pub sends: usize,
+    /// Milliseconds for which the client stops in the middle of the body.
+    #[serde(default)]
+    pub pause_ms: u64,
     /// Whether a client of another namespace asks.
     #[serde(default)]
     pub as_guest: bool,
     /// How often it is sent; once if there is no number. More than once means that `shares` say what comes back.
     pub times: Option<u32>,
+    /// Whether it is sent again until this becomes of it: what is asked for holds some time after the routes do.
+    #[serde(default)]
+    pub eventually: bool,
     /// What becomes of it.
     #[serde(flatten)]
     pub expected: Expected,
@@ -55,7 +67,8 @@ pub struct Difference {
     pub expected: Expected,
 }
 
-/// What becomes of a request. What is not given may be anything.
+/// What becomes of a request. What is not given may be anything. A value may be compared in other ways than as a text: `<any>` is
+/// there, `<=9` and `>=9` are numbers.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Expected {
     /// The answer's status.
@@ -65,11 +78,25 @@ pub struct Expected {
     /// Headers of the answer, all values of a name with commas between; null for one that must not be there.
     #[serde(default)]
     pub back: BTreeMap<String, Option<String>>,
+    /// Headers of the answer, where a `*` in the value stands for any text.
+    #[serde(default)]
+    pub like: BTreeMap<String, String>,
+    /// Flags, details and the status of gRPC in the waypoint's access log, with spaces between; `*` as in `like`.
+    pub log: Option<String>,
     /// The request line without the protocol, as the application that answered saw it first.
     pub saw: Option<String>,
     /// Headers as it saw them, as in `back`.
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// The same of the last time that it was asked.
+    #[serde(default)]
+    pub seen_last: BTreeMap<String, Option<String>>,
+    /// The lines of headers as it saw them, by names in lower case as which they came.
+    #[serde(default)]
+    pub seen_lines: BTreeMap<String, Vec<String>>,
+    /// Whether the connection ends before the answer does.
+    #[serde(default)]
+    pub cut: bool,
     /// The answer's body.
     pub body: Option<String>,
     /// Milliseconds that it takes at least.
@@ -97,6 +124,32 @@ pub struct Copy {
     /// As in [`Expected::seen`].
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// How many copies come to it.
+    pub count: Option<usize>,
+}
+
+/// Whether a value is as it is expected: null for none.
+pub fn is_as(expected: Option<&str>, found: Option<&str>) -> bool {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (Some(expected), Some(found)) = (expected, found) else {
+        return expected == found;
+    };
+    let bound = |sign: &str| expected.strip_prefix(sign).and_then(number).zip(number(found));
+    match (bound("<="), bound(">=")) {
+        (Some((most, found)), _) => found <= most,
+        (_, Some((least, found))) => found >= least,
+        _ => expected == found || expected == "<any>",
+    }
+}
+
+impl Ask {
+    /// A request for a path, of which nothing is expected.
+    pub fn get(path: &str) -> Self {
+        Self {
+            ask: format!("GET {path}"),
+            ..Self::default()
+        }
+    }
 }
 
 impl Case {
@@ -165,5 +218,35 @@ fn virtual_mark(path: &str) -> Value {
     })
 }
 
+/// Whether a text is like a pattern, in which a `*` stands for any text.
+pub fn is_like(text: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return text == pattern;
+    };
+    let Some(mut left) = text.strip_prefix(first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
 /// The header by which it is seen that a route is in force.
 pub const IN_FORCE: &str = "x-in-force";
+
+#[cfg(test)]
+mod tests {
+    use super::is_like;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        assert!(is_like("a=\"1f\"; Path=/; HttpOnly", "a=\"*\"; *HttpOnly"));
+        assert!(is_like("ab", "*") && is_like("ab", "ab*") && is_like("ab", "a*b"));
+        assert!(!is_like("ab", "a*c") && !is_like("a", "a*a") && !is_like("abc", "*x*c"));
+    }
+}

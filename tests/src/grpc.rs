@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Response};
 use std::{net::SocketAddr, time::Duration};
 
 /// A server that answers every call with its name as the message and `grpc-status: 0` in trailers, as long as it is there; a method `Fail`
-/// ends by INTERNAL.
+/// ends by INTERNAL, one `Unavailable` by UNAVAILABLE. How often it was tried by then is in trailers, too.
 pub struct Server {
     _runtime: tokio::runtime::Runtime,
 }
@@ -45,11 +45,14 @@ pub fn serve(pod: &Pod, port: u16, name: &'static str) -> Server {
                     let mut message = vec![0, 0, 0, 0, u8::try_from(name.len()).unwrap()];
                     message.extend_from_slice(name.as_bytes());
                     let mut trailers = HeaderMap::new();
-                    let status = if request.uri().path().ends_with("/Fail") {
-                        "13"
-                    } else {
-                        "0"
+                    let status = match request.uri().path().rsplit('/').next() {
+                        Some("Fail") => "13",
+                        Some("Unavailable") => "14",
+                        _ => "0",
                     };
+                    if let Some(attempt) = request.headers().get("x-envoy-attempt-count") {
+                        trailers.insert("x-attempt", attempt.clone());
+                    }
                     trailers.insert("grpc-status", status.parse().unwrap());
                     trailers.insert("x-trailer", name.parse().unwrap());
                     // Who has gone is not waited for.

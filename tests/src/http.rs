@@ -53,6 +53,13 @@ impl Head {
         (!values.is_empty()).then(|| values.join(","))
     }
 
+    /// The values of a header that is written in this very way, line by line.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        let lines = self.0.iter().skip(1).filter_map(|line| line.split_once(':'));
+        let found = lines.filter(|(known, _)| *known == name);
+        found.map(|(_, value)| value.trim().to_owned()).collect()
+    }
+
     /// The status of an answer.
     pub fn status(&self) -> Option<u16> {
         self.first().split(' ').nth(1)?.parse().ok()
@@ -88,9 +95,39 @@ pub fn ask_with(
     body: &str,
     patience: Duration,
 ) -> io::Result<(Head, String)> {
+    let stream = send(from, to, request, body, patience)?;
+    answer_of(stream, request)
+}
+
+/// As [`ask_with`], with a pause before the rest of a body.
+///
+/// # Errors
+/// As above.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a client that is slow: limits of time are tested with it"
+)]
+pub fn ask_slowly(
+    from: &Pod,
+    to: SocketAddr,
+    request: &str,
+    (begin, pause, rest): (&str, Duration, &str),
+    patience: Duration,
+) -> io::Result<(Head, String)> {
+    let mut stream = send(from, to, request, begin, patience)?;
+    thread::sleep(pause);
+    stream.write_all(rest.as_bytes())?;
+    answer_of(stream, request)
+}
+
+fn send(from: &Pod, to: SocketAddr, request: &str, body: &str, patience: Duration) -> io::Result<TcpStream> {
     let mut stream = from.connect(to, patience)?;
     stream.set_read_timeout(Some(patience))?;
     write!(stream, "{request}\r\n\r\n{body}")?;
+    Ok(stream)
+}
+
+fn answer_of(stream: TcpStream, request: &str) -> io::Result<(Head, String)> {
     let mut reader = BufReader::new(stream);
     let head = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut body = Vec::new();

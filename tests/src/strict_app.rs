@@ -138,6 +138,11 @@ fn answer(target: &str, stream: &TcpStream, writer: &mut TcpStream, noted: &Note
             writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")?;
             return Ok(false);
         }
+        "stall" => {
+            writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")?;
+            io::copy(&mut stream.try_clone()?, &mut io::sink())?;
+            return Ok(false);
+        }
         "badchunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nZZ\r\n".to_owned(),
         "reset" => {
             SockRef::from(stream).set_linger(Some(Duration::ZERO))?;

@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::Path,
     time::{Duration, Instant},
 };
 
 use crate::{
     app::{self, Arrival},
-    cases::{Ask, Case, Expected, IN_FORCE},
+    cases::{Ask, Case, Expected, IN_FORCE, is_as, is_like},
     http::{self, Head},
     patience::PATIENCE,
     scene::Scene,
@@ -17,7 +18,7 @@ use crate::{
     waypoint::Kind,
 };
 use culvert_lab::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long an answer may take.
 const ATTEMPT: Duration = Duration::from_secs(20);
@@ -30,10 +31,11 @@ pub fn all_cases_hold(folder: &str, kind: Kind) {
     let word = folder.rsplit('/').next().unwrap_or_default();
     let lab = lab(&format!("wp_{word}_{}", kind.word()));
     let suite = Suite(Scene::set(&lab, kind));
+    suite.log_all();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut wrong = Vec::new();
     let cases = Case::read_all(&folder);
-    assert!(cases.len() >= 10, "only {} cases in {}", cases.len(), folder.display());
+    assert!(cases.len() >= 6, "only {} cases in {}", cases.len(), folder.display());
     for case in &cases {
         let found = suite.play(case);
         eprintln!(
@@ -48,23 +50,84 @@ pub fn all_cases_hold(folder: &str, kind: Kind) {
     assert!(wrong.is_empty(), "{}\n{}", suite.0.last_words(), wrong.join("\n"));
 }
 
+/// Whether a connection ended, and was not silent.
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
+}
+
 /// The cases' own part of a scene.
 struct Suite<'lab>(Scene<'lab>);
 
+/// What the access log has of each request: its key, and then what cases say of it.
+const LINE: &str = "CASE %REQ(X-KEY)% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %GRPC_STATUS%\n";
+
 impl Suite<'_> {
-    fn ask(&self, ask: &Ask, key: &str) -> Result<(Head, String), String> {
+    /// Has the waypoint write a line for each request.
+    fn log_all(&self) {
+        let lab = self.0.town.lab;
+        lab.namespace("culvert-system").unwrap();
+        let lines =
+            json!({ "name": "lines", "envoyFileAccessLog": { "path": "/dev/stdout", "logFormat": { "text": LINE } } });
+        let mesh = json!({ "extensionProviders": [lines] });
+        lab.apply(&json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "culvert-mesh", "namespace": "culvert-system" },
+            "data": { "mesh": mesh.to_string() },
+        }))
+        .unwrap();
+        lab.apply(&json!({
+            "apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": { "name": "lines", "namespace": "town" },
+            "spec": { "accessLogging": [{ "providers": [{ "name": "lines" }] }] },
+        }))
+        .unwrap();
+        let lines = ["GET / HTTP/1.1", "host: web.town", "x-key: logged"].map(str::to_owned);
+        let waited = wait_until("a line for a request", PATIENCE, || {
+            http::ask(&self.0.town.client, self.0.web, &lines, ATTEMPT).is_ok()
+                && self.0.waypoint.process.log().contains("CASE logged ")
+        });
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}", self.0.last_words()));
+    }
+
+    /// Waits for the line of a request, and says what is not as expected.
+    fn logged(&self, key: &str, expected: &str) -> Option<String> {
+        let begins = format!("CASE {key} ");
+        let mut found = None;
+        let _ = wait_until("the access log to tell of it", PATIENCE, || {
+            let log = self.0.waypoint.process.log();
+            found = log
+                .lines()
+                .find_map(|line| Some(line.strip_prefix(&begins)?.to_owned()));
+            found.is_some()
+        });
+        let is_it = found.as_deref().is_some_and(|found| is_like(found, expected));
+        (!is_it).then(|| format!("log is {found:?}, not {expected:?}"))
+    }
+
+    fn ask(&self, ask: &Ask, key: &str) -> io::Result<(Head, String)> {
         let mut lines = vec![
             format!("{} HTTP/1.1", ask.ask),
             format!("host: {}", ask.host.as_deref().unwrap_or("web.town")),
             format!("{}: {key}", app::KEY),
         ];
         lines.extend(ask.with.iter().map(|(name, value)| format!("{name}: {value}")));
+        lines.extend(ask.lines.iter().cloned());
+        if ask.sends > 0 {
+            lines.push(format!("content-length: {}", ask.sends));
+        }
         let from = if ask.as_guest {
             &self.0.guest
         } else {
             &self.0.town.client
         };
-        http::ask(from, self.0.web, &lines, ATTEMPT).map_err(|error| format!("no answer: {error}"))
+        let (head, body) = (lines.join("\r\n"), "x".repeat(ask.sends));
+        if ask.pause_ms == 0 {
+            return http::ask_with(from, self.0.web, &head, &body, ATTEMPT);
+        }
+        let (begin, rest) = body.split_at(ask.sends / 2);
+        let pause = Duration::from_millis(ask.pause_ms);
+        http::ask_slowly(from, self.0.web, &head, (begin, pause, rest), ATTEMPT)
     }
 
     /// Waits until all routes of a case are in force, asked for by whom and as which host they are for.
@@ -74,13 +137,9 @@ impl Suite<'_> {
                 .as_str()
                 .map(|name| name.replace('*', "any"));
             let ask = Ask {
-                ask: format!("GET {path}"),
                 host,
-                with: BTreeMap::new(),
                 as_guest: object["metadata"]["namespace"] == "guests",
-                times: None,
-                expected: Expected::default(),
-                envoy: None,
+                ..Ask::get(path)
             };
             let mut last = String::new();
             let waited = wait_until(&format!("{path} to be in force"), PATIENCE, || {
@@ -104,10 +163,27 @@ impl Suite<'_> {
             let key = format!("{}-{index}", case.name);
             let difference = ask.envoy.as_ref().filter(|_| self.0.kind != Kind::Culvert);
             let expected = difference.map_or(&ask.expected, |difference| &difference.expected);
-            let found = match ask.times {
-                None => self.once(ask, &key, expected),
-                Some(times) => self.often(ask, &key, times, expected),
+            let mut found = Vec::new();
+            let mut tries = 0;
+            let mut play = || {
+                // Each with what only it has: a key that is used again counts as a further try.
+                let key = if tries == 0 {
+                    key.clone()
+                } else {
+                    format!("{key}-{tries}")
+                };
+                tries += 1;
+                found = match ask.times {
+                    None => self.once(ask, &key, expected),
+                    Some(times) => self.often(ask, &key, times, expected),
+                };
+                found.is_empty()
             };
+            if ask.eventually {
+                let _ = wait_until("it to be so", PATIENCE, &mut play);
+            } else {
+                play();
+            }
             wrong.extend(
                 found
                     .into_iter()
@@ -125,8 +201,11 @@ impl Suite<'_> {
     fn once(&self, ask: &Ask, key: &str, expected: &Expected) -> Vec<String> {
         let start = Instant::now();
         let (head, body) = match self.ask(ask, key) {
+            Ok(_) if expected.cut => return vec!["the answer has come, and was not cut".to_owned()],
             Ok(answer) => answer,
-            Err(error) => return vec![error],
+            // What applications saw of it may be said all the same.
+            Err(error) if expected.cut && is_cut(&error) => (Head(Vec::new()), String::new()),
+            Err(error) => return vec![format!("no answer: {error}")],
         };
         let mut wrong = Vec::new();
         if let Some(least) = expected
@@ -139,7 +218,7 @@ impl Suite<'_> {
             ));
         }
         let mut compare = |what: &str, expected: Option<String>, found: Option<String>| {
-            if expected != found {
+            if !is_as(expected.as_deref(), found.as_deref()) {
                 wrong.push(format!("{what} is {found:?}, not {expected:?}"));
             }
         };
@@ -160,6 +239,12 @@ impl Suite<'_> {
         for (name, value) in &expected.back {
             compare(&format!("answer's {name}"), value.clone(), head.all(name));
         }
+        for (name, pattern) in &expected.like {
+            let found = head.all(name);
+            if !found.as_deref().is_some_and(|found| is_like(found, pattern)) {
+                compare(&format!("answer's {name}"), Some(pattern.clone()), found);
+            }
+        }
         let arrivals = self.0.seen.with_key(key);
         let tried = |arrival: &&Arrival| from.as_ref().is_none_or(|from| arrival.at == *from);
         if let Some(tries) = expected.tries {
@@ -168,6 +253,15 @@ impl Suite<'_> {
         }
         let first = arrivals.iter().find(tried);
         wrong.extend(seen(first, expected.saw.as_deref(), &expected.seen));
+        let last = arrivals.iter().rfind(tried);
+        wrong.extend(seen(last, None, &expected.seen_last));
+        for (name, lines) in &expected.seen_lines {
+            let found = first.map(|arrival| arrival.head.lines(name)).unwrap_or_default();
+            if found != *lines {
+                wrong.push(format!("the application saw lines {name}: {found:?}, not {lines:?}"));
+            }
+        }
+        wrong.extend(expected.log.as_ref().and_then(|expected| self.logged(key, expected)));
         if let Some(copy) = &expected.copy {
             let at = |arrival: &Arrival| arrival.at == copy.at;
             let came = wait_until("the copy to come", PATIENCE, || {
@@ -177,18 +271,23 @@ impl Suite<'_> {
             let copied = self.0.seen.with_key(key);
             let found = seen(copied.iter().find(|arrival| at(arrival)), Some(&copy.saw), &copy.seen);
             wrong.extend(found.into_iter().map(|what| format!("copy: {what}")));
+            let count = copied.iter().filter(|arrival| at(arrival)).count();
+            if copy.count.is_some_and(|expected| expected != count) {
+                wrong.push(format!("{count} copies came"));
+            }
         }
         wrong
     }
 
     fn often(&self, ask: &Ask, key: &str, times: u32, expected: &Expected) -> Vec<String> {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-        for _ in 0..times {
-            let answer = match self.ask(ask, key) {
+        for number in 0..times {
+            // Each is a first one to the applications.
+            let answer = match self.ask(ask, &format!("{key}-{number}")) {
                 Ok((head, _)) => head
                     .get("x-app")
                     .map_or_else(|| head.status().unwrap_or_default().to_string(), str::to_owned),
-                Err(error) => error,
+                Err(error) => error.to_string(),
             };
             *counts.entry(answer).or_default() += 1;
         }
@@ -222,7 +321,7 @@ fn seen(arrival: Option<&Arrival>, saw: Option<&str>, headers: &BTreeMap<String,
     }
     for (name, value) in headers {
         let found = head.and_then(|head| head.all(name));
-        if found != *value {
+        if !is_as(value.as_deref(), found.as_deref()) {
             wrong.push(format!("the application saw {name}: {found:?}, not {value:?}"));
         }
     }

@@ -12,7 +12,7 @@ use culvert_tests::{
     PATIENCE,
     edge::{Edge, answer},
     lab,
-    raw_http2::{RawHttp2, request},
+    raw_http2::{Outcome, RawHttp2, request},
     raw_peer::{Frame, kind as frames},
     waypoint::Kind,
 };
@@ -37,6 +37,17 @@ fn ask(edge: &Edge<'_>, from: &Pod, way: &str) -> String {
         }
     }
     found.join(", ")
+}
+
+/// A request over HTTP/2.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "edge.town"),
+    ];
+    request(stream, true, &fields)
 }
 
 fn each_gets_its_own_answer(kind: Kind) {
@@ -67,6 +78,14 @@ fn each_gets_its_own_answer(kind: Kind) {
             }
         }
     }
+    // Over HTTP/2 the stream alone ends.
+    let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
+    client.send(&get(1, "/short")).unwrap();
+    let found = [client.outcome(1), client.outcome(1)];
+    client.send(&get(3, "/ok")).unwrap();
+    if found != [Outcome::Status(200), Outcome::Reset(2)] || client.outcome(3) != Outcome::Status(200) {
+        wrong.push(format!("short over HTTP/2: {found:?}"));
+    }
     assert!(wrong.is_empty(), "{}\n{}", edge.scene.last_words(), wrong.join("\n"));
     edge.assert_none_smuggled();
 }
@@ -96,16 +115,16 @@ fn nothing_is_waited_for_forever(kind: Kind) {
     let _ = stream.write_all(b"GET /smuggled HTTP/1.1\r\nhost: edge.town\r\n\r\n");
     drop((stream, reader));
 
-    // An answer without an end is read as long as somebody wants it, and no longer.
-    let mut stream = edge.connect();
-    stream
-        .write_all(b"GET /endless HTTP/1.1\r\nhost: edge.town\r\n\r\n")
-        .unwrap();
-    let mut taken = vec![0; 1 << 20];
-    stream.read_exact(&mut taken).unwrap();
-    drop(stream);
-    // Envoy tells it at once, or after an hour: docs/waypoint-and-envoy.md.
+    // An answer without an end is read as long as somebody wants it, and no longer. Envoy tells it at once, or after an hour, and what it
+    // holds until then may fill the tunnel that other requests need: docs/waypoint-and-envoy.md.
     if kind == Kind::Culvert {
+        let mut stream = edge.connect();
+        stream
+            .write_all(b"GET /endless HTTP/1.1\r\nhost: edge.town\r\n\r\n")
+            .unwrap();
+        let mut taken = vec![0; 1 << 20];
+        stream.read_exact(&mut taken).unwrap();
+        drop(stream);
         let told = wait_until("the application to be told that nobody reads on", PATIENCE, || {
             edge.noted.given_up() == 1
         });
@@ -199,6 +218,59 @@ fn culvert_cuts_a_client_that_takes_nothing_of_its_answer_at_the_routes_limit() 
 #[test]
 fn envoy_cuts_a_client_that_takes_nothing_of_its_answer_at_the_routes_limit() {
     who_takes_nothing_is_cut(Kind::Envoy);
+}
+
+/// What a route says of answers that are begun, and of requests that are not complete.
+fn half_an_exchange_is_as_the_route_says(kind: Kind) {
+    let lab = lab(&format!("wp_halves_{}", kind.word()));
+    let edge = Edge::set(&lab, kind);
+    lab.apply(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "edge", "namespace": "town" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
+            "rules": [{
+                "timeouts": { "request": "1s" },
+                "retry": { "attempts": 1, "codes": [403], "backoff": "10ms" },
+                "backendRefs": [{ "name": "edge", "port": 80 }],
+            }],
+        },
+    }))
+    .unwrap();
+    let mut last = String::new();
+    let waited = wait_until("the route to be in force", PATIENCE, || {
+        last = ask(&edge, edge.client(), "hang");
+        last == "504, 200 ok"
+    });
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", edge.scene.last_words()));
+
+    // An answer that does not go on is cut, which over HTTP/2 ends the stream alone.
+    assert_eq!(ask(&edge, edge.client(), "stall"), "cut");
+    let mut client = RawHttp2::dial(edge.client(), edge.to, &[], Duration::from_secs(5)).unwrap();
+    client.send(&get(1, "/stall")).unwrap();
+    let found = [client.outcome(1), client.outcome(1)];
+    assert_eq!(found, [Outcome::Status(200), Outcome::Reset(2)]);
+    client.send(&get(3, "/ok")).unwrap();
+    assert_eq!(client.outcome(3), Outcome::Status(200));
+
+    // What is to be tried again is so at once, though the client has not sent all of it.
+    let mut stream = edge.connect();
+    let head = "POST /early/again HTTP/1.1\r\nhost: edge.town\r\ncontent-length: 60\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).unwrap();
+    let early = answer(&mut BufReader::new(stream)).unwrap().unwrap();
+    assert_eq!(early, (403, "early".to_owned()), "{}", edge.scene.last_words());
+    assert_eq!(edge.noted.under("/early/again").len(), 2);
+    edge.assert_none_smuggled();
+}
+
+#[test]
+fn culvert_does_with_half_an_exchange_as_the_route_says() {
+    half_an_exchange_is_as_the_route_says(Kind::Culvert);
+}
+
+#[test]
+fn envoy_does_with_half_an_exchange_as_the_route_says() {
+    half_an_exchange_is_as_the_route_says(Kind::Envoy);
 }
 
 #[test]

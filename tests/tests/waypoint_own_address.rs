@@ -118,6 +118,18 @@ fn pods_are_reached_past_routes_and_not_past_policies(kind: Kind) {
         );
     }
 
+    // As old as HTTP/1.0, a request may name no host.
+    let lines = ["GET / HTTP/1.0".to_owned()];
+    let (head, body) = http::ask(&town.client, at(&town.server, WEB), &lines, ATTEMPT).unwrap();
+    let host = match kind {
+        Kind::Culvert => "host: web.town.svc.cluster.local",
+        Kind::Envoy | Kind::EnvoyWorld => "host: pod",
+    };
+    assert!(
+        head.status() == Some(200) && body.lines().any(|line| line == host),
+        "{head:?} {body}"
+    );
+
     // Policies bind as they do at the Service, and each binds the endpoints of its own.
     let principal = format!("cluster.local/ns/town/sa/{}", town.client.account());
     let allow = json!({ "action": "ALLOW", "rules": [{ "from": [{ "source": { "principals": [principal] } }] }] });

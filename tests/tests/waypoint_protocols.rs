@@ -144,6 +144,13 @@ fn carries_other_protocols(kind: Kind) {
     let trailers = reply.trailers.expect("trailers");
     assert_eq!(trailers["grpc-status"], "0");
     assert_eq!(trailers["x-trailer"], "books");
+    // A status that comes behind messages is no reason to try again.
+    let reply = grpc::call(client, books, "/shop.Books/Unavailable", ATTEMPT).unwrap();
+    let trailers = reply.trailers.expect("trailers");
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["x-attempt"]),
+        (&"14".parse().unwrap(), &"1".parse().unwrap())
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_lab::{PodSpec, wait_until};
+use culvert_lab::{PodSpec, ServiceSpec, wait_until};
 use culvert_tests::{
     PATIENCE, Town,
     app::{self, Seen},
@@ -187,6 +187,35 @@ fn sessions_persist(place: &Place<'_>) {
     assert_eq!(place.apps(web, "/header", &[("x-who", who)], 20), names(&[own]));
 }
 
+/// Of several backends of a rule a session has the one with its endpoint. Envoy chooses the backend before it looks at the session.
+fn sessions_choose_backends(place: &Place<'_>, kind: Kind) {
+    let web = place.service("divided", None);
+    let port = json!({ "name": "http", "port": 80, "targetPort": APP, "protocol": "TCP", "appProtocol": "http" });
+    let backends = ["one", "two"].map(|version| {
+        let name = format!("half-{version}");
+        let spec = ServiceSpec::new("town", &name).port_object(port.clone());
+        place.town.lab.service(spec.selector("version", version)).unwrap();
+        json!({ "name": name, "port": 80, "weight": 1 })
+    });
+    let rule = json!({ "sessionPersistence": { "cookie": { "name": "half" } }, "backendRefs": backends });
+    let parents = json!([{ "group": "", "kind": "Service", "name": "divided" }]);
+    let spec = json!({ "parentRefs": parents, "rules": [rule] });
+    place.apply("gateway.networking.k8s.io/v1", "HTTPRoute", "divided", &spec);
+    let mut first = None;
+    place.wait("a session to begin", || {
+        first = place.ask(web, "/", &[], ATTEMPT);
+        first.as_ref().is_some_and(|(head, _)| head.get("set-cookie").is_some())
+    });
+    place.wait("both to be chosen", || place.apps(web, "/", &[], 20).len() == 2);
+    let (head, _) = first.unwrap();
+    let cookie = head.get("set-cookie").and_then(|set| set.split(';').next()).unwrap();
+    let found = place.apps(web, "/", &[("cookie", cookie)], 40);
+    match kind {
+        Kind::Culvert => assert_eq!(found, names(&[head.get("x-app").unwrap()])),
+        Kind::Envoy | Kind::EnvoyWorld => assert_eq!(found.len(), 2),
+    }
+}
+
 fn subsets_of_two_rules_hold_together(place: &Place<'_>) {
     let web = place.service("parts", None);
     let subset = |name: &str| json!([{ "name": name, "labels": { "version": name } }]);
@@ -220,6 +249,43 @@ fn limits_hold(place: &Place<'_>) {
     place.wait("requests to be answered again", || {
         place.apps(narrow, "/", &[], 10).len() == 2
     });
+}
+
+/// Who may not be tried again gets the endpoint's answer. How long a retry waits is left to chance, so that one or more have ended it.
+fn retries_have_a_limit(place: &Place<'_>) {
+    let again = place.service("again", None);
+    let subsets = json!([{ "name": "one", "labels": { "version": "one" } }]);
+    let traffic = json!({ "connectionPool": { "http": { "maxRetries": 1 } } });
+    place.rule(
+        "again",
+        "again",
+        json!({ "trafficPolicy": traffic, "subsets": subsets }),
+    );
+    let rule = json!({
+        "retries": { "attempts": 1, "retryOn": "503", "backoff": "5s" },
+        "headers": { "response": { "set": { "x-rule": "again" } } },
+        "route": [{ "destination": { "host": "again", "subset": "one" } }],
+    });
+    let spec = json!({ "hosts": ["again"], "http": [rule] });
+    place.apply("networking.istio.io/v1", "VirtualService", "again", &spec);
+    place.wait("the rule to be in force", || {
+        let answer = place.ask(again, "/", &[], ATTEMPT);
+        answer.is_some_and(|(head, _)| head.status() == Some(200) && head.get("x-rule") == Some("again"))
+    });
+    let statuses: Vec<Option<u16>> = thread::scope(|scope| {
+        let one = |number: usize| {
+            let key = format!("again-{number}");
+            let headers = [("x-key", key.as_str()), ("x-answers", "503,200")];
+            let (head, body) = place.ask(again, "/", &headers, ATTEMPT * 4)?;
+            assert_eq!((head.get("x-app"), body.as_str()), (Some("one"), "one"), "{head:?}");
+            head.status()
+        };
+        let all: Vec<_> = (0..8).map(|number| scope.spawn(move || one(number))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for status in [200, 503] {
+        assert!(statuses.contains(&Some(status)), "{statuses:?}");
+    }
 }
 
 fn who_fails_is_left_out(place: &Place<'_>) {
@@ -268,8 +334,10 @@ fn sends_requests_where_they_should_go(kind: Kind) {
     let lab = lab(&format!("wp_upstream_{}", kind.word()));
     let place = Place::make(&lab, kind);
     sessions_persist(&place);
+    sessions_choose_backends(&place, kind);
     subsets_of_two_rules_hold_together(&place);
     limits_hold(&place);
+    retries_have_a_limit(&place);
     who_fails_is_left_out(&place);
     if kind == Kind::Culvert {
         metrics_show_what_was_refused_and_who_is_left_out(&place);

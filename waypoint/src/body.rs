@@ -215,6 +215,11 @@ impl Upload {
         Poll::Pending
     }
 
+    /// The same, where it is so by now.
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.0.lock().ended_at
+    }
+
     /// Waits for that.
     pub async fn ended(&self) -> Instant {
         std::future::poll_fn(|context| self.poll_ended(context)).await

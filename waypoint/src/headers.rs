@@ -187,7 +187,7 @@ pub fn text(headers: &HeaderMap, name: &str) -> String {
 /// Makes paths that mean the same the same, as the chain says.
 ///
 /// # Errors
-/// When the path leads out of the root, or has a byte in it that no path has.
+/// When the path has a byte in it that no path has.
 pub fn normalize(request: &mut request::Parts, dots: bool, slashes: bool) -> Result<(), BadRequest> {
     if !dots && !slashes {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Normal forms of paths, as Envoy's `normalize_path` has them.
 
-/// Dot segments removed (also those with `%2e`, and with parameters behind them), `\` made `/`, escapes of unreserved characters decoded,
-/// `%2f` kept. None where it leads out of the root, or has `%00` in it.
+/// Dot segments removed (also those with `%2e`, and with parameters behind them), `\` made `/`, `|` escaped, escapes of unreserved
+/// characters decoded, `%2f` kept. None where it has `%00` in it.
 pub(crate) fn normalize(path: &str) -> Option<String> {
     let decoded = decode(path)?;
     let mut segments: Vec<&str> = Vec::new();
@@ -11,8 +11,9 @@ pub(crate) fn normalize(path: &str) -> Option<String> {
         let bare = segment.split(';').next().unwrap_or_default();
         match bare {
             "." | ".." => {
+                // Above the root there is nothing (RFC 3986 section 5.2.4).
                 if bare == ".." {
-                    segments.pop()?;
+                    segments.pop();
                 }
                 // What a dot segment at the end leads to is a folder.
                 if at == last {
@@ -40,7 +41,11 @@ fn decode(path: &str) -> Option<String> {
             }
             _ => {
                 let character = path[at..].chars().next()?;
-                out.push(if character == '\\' { '/' } else { character });
+                match character {
+                    '\\' => out.push('/'),
+                    '|' => out.push_str("%7C"),
+                    other => out.push(other),
+                }
                 at += character.len_utf8();
             }
         }
@@ -67,8 +72,9 @@ mod tests {
             ("/%61dmin", Some("/admin")),
             ("/a%2fb", Some("/a%2fb")),
             ("/a//b", Some("/a//b")),
-            ("/..", None),
-            ("/a/../../b", None),
+            ("/a|b", Some("/a%7Cb")),
+            ("/..", Some("/")),
+            ("/a/../../b", Some("/b")),
             ("/a%00", None),
             ("/a%", Some("/a%")),
         ] {

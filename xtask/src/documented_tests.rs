@@ -1,4 +1,5 @@
-//! Every test that `docs/testing.md` names in a column "shown by" exists, where it is said to be.
+//! Every test that `docs/testing.md`, `docs/waypoint-and-envoy.md` and `docs/envoy-behaviour/` name in a column "shown by" exists, where it is
+//! said to be.
 //!
 //! A name is what stands in backticks: `file::test`, `folder/file::{a,b}`, `package: test`, a path, or a test or a file by its
 //! name alone. Braces are expanded; a last part that ends in `…`, `...` or `*` is the beginning of a name. What holds a test may be
@@ -35,13 +36,45 @@ impl File {
 fn every_test_that_the_documentation_names_exists_where_it_is_said_to_be() {
     let root = crate::shell::root();
     let files = files(&root);
-    let text = fs::read_to_string(root.join("docs/testing.md")).expect("docs/testing.md");
-    let wrong: Vec<String> = named(&text)
-        .into_iter()
-        .filter(|(_, name)| !exists(&root, &files, name))
-        .map(|(line, name)| format!("docs/testing.md:{line}: {name}"))
-        .collect();
+    let mut wrong = Vec::new();
+    for document in documents(&root) {
+        let text = fs::read_to_string(root.join(&document)).expect("a document is text");
+        let missing = named(&text)
+            .into_iter()
+            .filter(|(_, name)| !exists(&root, &files, name));
+        wrong.extend(missing.map(|(line, name)| format!("{document}:{line}: {name}")));
+    }
     assert!(wrong.is_empty(), "no such test, file or folder:\n{}", wrong.join("\n"));
+}
+
+/// A line of what Envoy does has a test that shows it of both proxies, or says what of Envoy nobody can ask Culvert for.
+#[test]
+fn every_line_of_what_envoy_does_has_a_test_or_says_why_there_is_none() {
+    let root = crate::shell::root();
+    let behaviour = documents(&root).into_iter().filter(|path| path.starts_with(BEHAVIOUR));
+    let mut wrong = Vec::new();
+    for document in behaviour {
+        let text = fs::read_to_string(root.join(&document)).expect("a document is text");
+        let unshown = rows(&text).filter(|(_, cell)| cell.is_empty());
+        let lines: Vec<&str> = text.lines().collect();
+        let unshown = unshown.filter(|(number, _)| !lines[number - 1].contains("| no object"));
+        wrong.extend(unshown.map(|(number, _)| format!("{document}:{number}")));
+    }
+    assert!(wrong.is_empty(), "neither a test nor a reason:\n{}", wrong.join("\n"));
+}
+
+/// What Envoy does, line by line.
+const BEHAVIOUR: &str = "docs/envoy-behaviour";
+
+/// Those whose names of tests are held.
+fn documents(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join(BEHAVIOUR)).expect("a folder of documents");
+    let names = entries.map(|entry| entry.expect("an entry of it").file_name());
+    let behaviour = names.map(|name| format!("{BEHAVIOUR}/{}", name.to_string_lossy()));
+    let mut all: Vec<String> = behaviour.collect();
+    all.extend(["docs/testing.md", "docs/waypoint-and-envoy.md"].map(str::to_owned));
+    all.sort();
+    all
 }
 
 #[test]
@@ -53,29 +86,35 @@ fn names_are_read_from_the_column_that_shows_and_braces_are_expanded() {
 
 /// The names with their lines.
 fn named(text: &str) -> Vec<(usize, String)> {
+    let of_row = |(number, cell): (usize, &str)| -> Vec<(usize, String)> {
+        let spans = cell.split('`').skip(1).step_by(2).filter(|span| is_name(span));
+        spans.flat_map(expanded).map(|name| (number, name)).collect()
+    };
+    rows(text).flat_map(of_row).collect()
+}
+
+/// What the rows of tables say in a column "shown by", with the numbers of their lines.
+fn rows(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut column = None;
-    let mut names = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    text.lines().enumerate().filter_map(move |(number, line)| {
         if line.starts_with('#') {
             column = None;
         }
-        if !line.starts_with('|') {
-            continue;
+        if !line.starts_with('|') || line.starts_with("|--") {
+            return None;
         }
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         if let Some(shows) = cells.iter().position(|cell| *cell == "shown by") {
             column = Some(shows);
-        } else if let Some(cell) = column.and_then(|shows| cells.get(shows)) {
-            let spans = cell.split('`').skip(1).step_by(2).filter(|span| is_name(span));
-            names.extend(spans.flat_map(expanded).map(|name| (number + 1, name)));
+            return None;
         }
-    }
-    names
+        Some((number + 1, *cells.get(column?)?))
+    })
 }
 
-/// A command, a flag, a setting and a type are no names of tests.
+/// A command, a flag, a setting and a type are no names of tests. A test may be named with the package or the folder that it is in.
 fn is_name(span: &str) -> bool {
-    let name = span.strip_prefix("culvert-").and_then(|rest| rest.split_once(": "));
+    let name = span.split_once(": ").filter(|(place, _)| !place.contains(' '));
     let name = name.map_or(span, |(_, name)| name);
     !name.contains([' ', '=', '"', '(']) && !name.starts_with(|first: char| first == '-' || first.is_uppercase())
 }

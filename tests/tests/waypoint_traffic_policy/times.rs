@@ -90,6 +90,10 @@ fn keeps_time(kind: Kind) {
     // Silence, before an answer and in it; what is slow and not silent goes on.
     let still = timeouts("still", "streamIdle", "1s");
     scene.until(still, "/hang", "x-a: b", "", (504, "stream timeout"));
+    assert_eq!(
+        scene.send(still, "/hang", "x-a: b", "half"),
+        (408, "stream timeout".to_owned())
+    );
     let (begun, is_whole) = scene.take(still, "/stuck");
     assert!(begun.contains("begin") && !is_whole, "{begun}");
     let (dripped, is_whole) = scene.take(still, "/drip");
@@ -100,6 +104,11 @@ fn keeps_time(kind: Kind) {
     scene.until(short, "/hang", "x-a: b", "", (504, "downstream duration timeout"));
     let (dripped, is_whole) = scene.take(short, "/drip");
     assert!(dripped.contains("begin") && !is_whole, "{dripped}");
+
+    assert_eq!(
+        scene.send(short, "/hang", "x-a: b", "half"),
+        (408, "downstream duration timeout".to_owned())
+    );
 
     // What a client asks for itself, up to a limit.
     let calls = timeouts("calls", "grpcTimeoutMax", "1s");
@@ -114,6 +123,13 @@ fn keeps_time(kind: Kind) {
     let call = "grpc-timeout: 1H\r\ncontent-type: application/grpc";
     let (status, seen) = scene.send(calls, "/", call, "");
     assert!(status == 200 && seen.contains("grpc-timeout: 1000m"), "{status} {seen}");
+    let head = format!("POST /hang HTTP/1.1\r\nhost: slow.town\r\n{call}\r\ncontent-length: 0");
+    let (head, _) = http::ask_with(&scene.town.client, calls, &head, "", LONG).unwrap();
+    assert_eq!(
+        (head.status(), head.get("grpc-status")),
+        (Some(200), Some("4")),
+        "{head:?}"
+    );
     assert_eq!(scene.send(calls, "/late", "x-a: b", ""), (200, "late".to_owned()));
 
     // A rule's own policy, for each time that it names, beside the Service's.

@@ -138,7 +138,8 @@ impl Forwarding<'_> {
                 let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, flag, details, body);
                 return (response, Sent::after(head, course.tries.attempt()));
             };
-            let attempt = course.attempt(&plan, endpoint, &head, &mut record);
+            let rest = self.rest(&plan.limits, course.tried.is_empty());
+            let attempt = course.attempt(&plan, endpoint, &head, rest, &mut record);
             let tried_at = Instant::now();
             let attempting = trying.send(endpoint, attempt, plan.is_http2, upgrade.as_ref(), plan.per_try);
             let attempted = tokio::select! {
@@ -285,6 +286,14 @@ impl Forwarding<'_> {
         TimeLimits::of(self.chain, Some(self.forward), self.begun, &mut head.headers).until(of_cluster)
     }
 
+    /// What is left of the route's time for a try: all of it for the first one.
+    fn rest(&self, limits: &TimeLimits, is_first: bool) -> Option<Duration> {
+        let ended = self.upload.ended_at().filter(|_| !is_first);
+        let spent = ended.map_or(Duration::ZERO, |ended| ended.max(limits.from).elapsed());
+        // 0 would mean any time.
+        Some(limits.response?.saturating_sub(spent).max(Duration::from_millis(1)))
+    }
+
     fn decide(&self, course: &mut Course<'_>, attempted: &Attempted) -> Decision {
         // What this request holds as a retry itself ends with its next one.
         let room = course.retry.is_some() || self.cluster.has_room_for_retry();
@@ -302,7 +311,14 @@ impl Forwarding<'_> {
 
 impl Course<'_> {
     /// The head of a try at `endpoint`, which is remembered and recorded.
-    fn attempt(&mut self, plan: &Plan<'_>, endpoint: &Endpoint, head: &Parts, record: &mut Record) -> Parts {
+    fn attempt(
+        &mut self,
+        plan: &Plan<'_>,
+        endpoint: &Endpoint,
+        head: &Parts,
+        rest: Option<Duration>,
+        record: &mut Record,
+    ) -> Parts {
         self.tried.push(endpoint.id);
         self.priorities.push(endpoint.config.priority);
         record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
@@ -310,7 +326,7 @@ impl Course<'_> {
         record.attempts += 1;
         let mut attempt = head.clone();
         self.tries.mark(&mut attempt.headers);
-        expect(&mut attempt, plan.per_try, &plan.limits);
+        expect(&mut attempt, plan.per_try, rest);
         if let Some(observed) = &mut record.observed {
             observed.attempt(&mut attempt.headers);
         }
@@ -326,9 +342,9 @@ async fn wait(after: Duration, passed: Pin<&mut impl Future<Output = Late>>) -> 
     }
 }
 
-/// Tells the endpoint how long it has.
-fn expect(head: &mut Parts, per_try: Option<Duration>, limits: &TimeLimits) {
-    let expected = [per_try, limits.response].into_iter().flatten().min();
+/// Tells the endpoint how long it has, of what is left of the route's time.
+fn expect(head: &mut Parts, per_try: Option<Duration>, rest: Option<Duration>) {
+    let expected = [per_try, rest].into_iter().flatten().min();
     if let Some(expected) = expected
         && let Ok(value) = HeaderValue::try_from(expected.as_millis().to_string())
     {

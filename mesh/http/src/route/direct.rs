@@ -47,9 +47,9 @@ impl Direct {
         &self.body
     }
 
-    /// The value of `location`, which an answer with a redirect's status has: the address that was asked for.
+    /// The value of `location`, which an answer with the status of a redirect or of 201 has: the address that was asked for.
     pub fn location(&self, request: &Parts) -> Option<HeaderValue> {
-        if !self.status.is_redirection() {
+        if !self.status.is_redirection() && self.status != StatusCode::CREATED {
             return None;
         }
         let text = format!("{}://{}{}", scheme(request), host(request), path_and_query(request));
