@@ -10,7 +10,7 @@ use culvert_lab::MeshOptions;
 use culvert_tests::{
     PATIENCE,
     authority::Authority,
-    lab,
+    lab, probe,
     strict_town::{ECHO, StrictTown},
     town::PORT,
 };
@@ -327,18 +327,27 @@ fn no_byte_is_in_clear_while_garbage_comes_to_every_port() {
         ends.iter().any(|end| strict.is_strangers(*end)) && ends.iter().any(|end| end.port() == 15008)
     };
     strict.during_but("garbage comes to every port", garbage, |strict| {
-        for port in [15001, 15006, 15008, ECHO] {
-            for ip in strict.town.server.addresses() {
-                let to = SocketAddr::new(ip, port).to_string();
-                let mut command = culvert_tests::probe::command();
-                command.args(["garbage", "--count", "16", "--seed", "1", "--to", &to]);
-                let output = strict.stranger.output(&mut command).unwrap();
-                assert!(
-                    output.status.success(),
-                    "{to}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
+        let (client, server) = (&strict.town.client, &strict.town.server);
+        for ip in server.addresses() {
+            for port in [15001, 15006, ECHO] {
+                let answer = strict.stranger.connect((ip, port), Duration::from_secs(1));
+                assert!(answer.is_err(), "{ip}, {port}: {answer:?}");
             }
+        }
+        for (from, to) in [
+            (&strict.stranger, SocketAddr::from((server.ip4(), 15008))),
+            (&strict.stranger, (server.ip6(), 15008).into()),
+            (client, (server.ip4(), ECHO).into()),
+            // As a malicious application in the pod would.
+            (client, (client.ip4(), 15001).into()),
+            (client, (client.ip4(), 15006).into()),
+            (client, (client.ip4(), 15008).into()),
+        ] {
+            let mut command = probe::command();
+            command.args(["garbage", "--count", "16", "--to", &to.to_string()]);
+            let output = from.output(&mut command).unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{to}: {error}");
         }
         strict.everybody_tries();
     });
