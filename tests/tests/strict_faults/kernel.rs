@@ -3,12 +3,11 @@
 use super::versions;
 use culvert_lab::MeshOptions;
 use culvert_tests::{
-    PATIENCE, lab,
+    echo, lab,
     strict_town::{ECHO, StrictTown},
 };
 use std::{
-    fs,
-    io::{Read as _, Write as _},
+    fs, io,
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
@@ -34,7 +33,7 @@ fn no_byte_is_in_clear_while_pins_are_removed_or_the_network_loses_the_tunnel() 
             let output = lab.node(1).output(Command::new("nft").arg(rules)).unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
-        nft("table inet lost { chain forward { type filter hook forward priority 0; oifname wire tcp dport 15008 drop; } }");
+        nft("table inet lost {\nchain x {\ntype filter hook forward priority 0;\noifname wire tcp dport 15008 drop\n}\n}");
         strict.everybody_tries();
         nft("delete table inet lost");
     });
@@ -51,20 +50,19 @@ fn no_byte_is_in_clear_while_descriptors_run_out() {
     strict.during("the proxies can open hardly anything more", |strict| {
         let to = SocketAddr::from((strict.town.server.ip4(), ECHO));
         let mut idle: Vec<TcpStream> = Vec::new();
-        while let Some(stream) = answered(strict, to) {
-            idle.push(stream);
+        let refused = loop {
+            match answered(strict, to) {
+                Ok(stream) => idle.push(stream),
+                Err(error) => break error,
+            }
             assert!(idle.len() < 300, "the limit has no effect");
-        }
-        assert!(idle.len() > 50, "only {} connections", idle.len());
+        };
+        assert!(idle.len() > 50, "only {} connections: {refused}", idle.len());
         strict.everybody_tries();
     });
 }
 
 /// A connection of the client's that is answered soon.
-fn answered(strict: &StrictTown<'_>, to: SocketAddr) -> Option<TcpStream> {
-    let mut stream = strict.town.client.connect(to, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    stream.write_all(b"?").ok()?;
-    stream.read_exact(&mut [0]).ok()?;
-    Some(stream)
+fn answered(strict: &StrictTown<'_>, to: SocketAddr) -> io::Result<TcpStream> {
+    echo::connect(&strict.town.client, to, Duration::from_secs(5))
 }
