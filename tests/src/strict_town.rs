@@ -128,15 +128,16 @@ impl<'lab> StrictTown<'lab> {
         });
     }
 
-    /// Waits until nobody in the mesh is answered any more on new connections.
+    /// Waits until nobody in the mesh is answered any more on new connections, also where that takes as long as certificates live.
     #[track_caller]
     pub fn nobody_is_answered(&self) {
         let answered = || self.talkers.iter().map(Talker::answered).sum::<u64>();
-        self.wait("nobody to be answered", || {
+        let waited = wait_until("nobody to be answered", PATIENCE * 3, || {
             let before = answered();
             self.everybody_tries();
             answered() == before
         });
+        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.tried()));
     }
 
     /// Waits until strangers are answered.

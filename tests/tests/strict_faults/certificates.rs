@@ -9,7 +9,8 @@ use std::fs;
 fn no_byte_is_in_clear_when_certificates_have_ended() {
     let lab = lab("sf_ended");
     let options = MeshOptions {
-        controller_args: ["--leaf-ttl", "20s"].map(str::to_owned).into(),
+        // No certificate lives for less.
+        controller_args: ["--leaf-ttl", "60s"].map(str::to_owned).into(),
         ztunnel_args: ["--tunnel-grace", "1s"].map(str::to_owned).into(),
         ..MeshOptions::default()
     };

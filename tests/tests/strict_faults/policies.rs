@@ -1,7 +1,7 @@
 //! Policies change, break, and are given up.
 
-use culvert_lab::MeshOptions;
-use culvert_tests::{lab, strict_town::StrictTown, town::PORT};
+use culvert_lab::{MeshOptions, wait_until};
+use culvert_tests::{PATIENCE, lab, strict_town::StrictTown, town::PORT};
 use serde_json::json;
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,8 +14,10 @@ fn no_byte_is_in_clear_while_policies_change_or_break() {
     strict.during(
         "what makes pods strict changes from the namespace to the mesh and back",
         |strict| {
+            let before = generations(strict);
             strict.apply("istio-system", "everywhere", mode("STRICT"));
-            is_known(strict, "everywhere");
+            let read = wait_until("the policy to be read", PATIENCE, || generations(strict) > before);
+            read.unwrap_or_else(|error| panic!("{error:#}"));
             for _ in 0..3 {
                 lab.delete("PeerAuthentication", "town", "default").unwrap();
                 strict.everybody_tries();
@@ -74,17 +76,8 @@ fn no_byte_is_in_clear_while_policies_change_or_break() {
     });
 }
 
-/// Waits until both proxies know a policy by its name.
-fn is_known(strict: &StrictTown<'_>, name: &str) {
-    for node in [1, 2] {
-        let knows = || {
-            let dump = strict
-                .town
-                .mesh
-                .get(node, 15000, "/config_dump")
-                .map(|answer| answer.body);
-            dump.is_ok_and(|dump| dump.contains(name))
-        };
-        strict.wait("the proxy to know the policy", knows);
-    }
+/// How often the controller has read objects anew.
+fn generations(strict: &mut StrictTown<'_>) -> usize {
+    let log = strict.town.mesh.controller().unwrap().log();
+    log.matches("\"message\":\"configuration\"").count()
 }
