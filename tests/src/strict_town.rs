@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use talker::{Talker, serve};
 
-/// Where the pods' echoes are, beside the town's own servers.
-pub const ECHO: u16 = crate::town::PORT + 1;
+pub use talker::ECHO;
 
 /// What pods of the mesh say to each other.
 const SECRET: &str = "what only its receiver may read";

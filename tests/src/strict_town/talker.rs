@@ -1,6 +1,6 @@
 //! Pods that talk to each other, and what answers them.
 
-use super::ECHO;
+use crate::town::PORT;
 use culvert_lab::Pod;
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,6 +12,9 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+/// Where the pods' echoes are, beside the town's own servers.
+pub const ECHO: u16 = PORT + 1;
 
 /// How long an attempt may take to be accepted, and then to be answered.
 const ATTEMPT: Duration = Duration::from_millis(700);
