@@ -24,14 +24,16 @@ fn a_changed_setting_is_at_work_in_every_pod_and_in_waypoints_that_are_there() {
     let world = World::installed();
     let _api = GatewayApi::install(&world);
     let meshed = Meshed::start(&world, "settings");
-    meshed.space.waypoint("wp");
+    // Elsewhere: a waypoint asks the controller by itself, and the tap is for pods of the mesh.
+    let waypoints = world.space("settings-waypoint");
+    waypoints.waypoint("wp");
     wait_for_loops(&world, 1);
-    wait_for_json(&world, &meshed.space, true);
+    wait_for_json(&world, &waypoints, true);
 
     let again = Defaults(&world);
     install(&world, &["--set=loops=2", "--set=log-format=text"]);
     wait_for_loops(&world, 2);
-    wait_for_json(&world, &meshed.space, false);
+    wait_for_json(&world, &waypoints, false);
     meshed.settle();
 
     // They are kept by whoever installs again, and return to the programs' defaults when they are taken back.
@@ -39,7 +41,7 @@ fn a_changed_setting_is_at_work_in_every_pod_and_in_waypoints_that_are_there() {
     wait_for_loops(&world, 2);
     drop(again);
     wait_for_loops(&world, 1);
-    wait_for_json(&world, &meshed.space, true);
+    wait_for_json(&world, &waypoints, true);
     meshed.newcomer("new1", "node1");
     meshed.settle();
     meshed.finish("settings that change");
