@@ -46,6 +46,7 @@ mod restart;
 mod revocation;
 mod same_node;
 mod settings;
+mod strict_faults;
 mod transfer;
 mod upkeep;
 mod waypoint;

@@ -1,4 +1,9 @@
-//! DNS as applications have it: the stub resolvers of glibc, musl and Java, and dig, with dnsmasq as the pod's resolver.
+//! DNS as applications have it: the stub resolvers of glibc, musl, Java and Go, the `nslookup` of BIND and of BusyBox, and dig, with
+//! dnsmasq as the pod's resolver.
+//!
+//! The `nslookup` of images such as Alpine's is BusyBox's, which makes its queries itself and leaves to the C library only how
+//! `/etc/resolv.conf` is read. Debian has no BusyBox that is built with musl: here it is the one of glibc, and musl's own resolver is
+//! that of the C program below.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -94,8 +99,23 @@ fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
     java.arg(lab.dir().join("Lookup.java"));
     let mut glibc = Command::new("getent");
     glibc.arg("ahosts");
-    let clients = [("glibc", glibc), ("musl", Command::new(&musl)), ("java", java)];
-    for server in [pod.ip4().to_string(), pod.ip6().to_string()] {
+    let mut busybox = programs::command("/usr/bin/busybox", "busybox-static");
+    busybox.arg("nslookup");
+    let bind = programs::command("/usr/bin/nslookup", "bind9-dnsutils");
+    let clients = [
+        ("glibc", glibc),
+        ("musl", Command::new(&musl)),
+        ("java", java),
+        ("go", go()),
+        ("nslookup of bind", bind),
+        ("nslookup of busybox", busybox),
+    ];
+    // A pod for each resolver: Go's connects a socket to port 53 of every address that it has found, to sort them (RFC 6724), and by that the pod
+    // has asked three resolvers.
+    for (asking, server) in [
+        (&town.client, pod.ip4().to_string()),
+        (&town.neighbour, pod.ip6().to_string()),
+    ] {
         let text = format!(
             "nameserver {server}\nsearch town.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
         );
@@ -116,7 +136,7 @@ fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
                 // The proxy may not have been told of the Service yet, and a query goes past one that had no processor for a second.
                 let waited = wait_until("all addresses are said", PATIENCE, || {
                     let mut command = with_resolv_conf(&resolv_conf, client);
-                    let output = town.client.output(command.arg(name)).unwrap();
+                    let output = asking.output(command.arg(name)).unwrap();
                     said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
                     expected.iter().all(|address| says(&said, address))
                 });
@@ -130,6 +150,16 @@ fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
         }
     }
     // Truncated over UDP, and then asked for over TCP.
+    for (which, client) in clients
+        .iter()
+        .filter(|(which, _)| ["go", "nslookup of bind"].contains(which))
+    {
+        let mut command = with_resolv_conf(&resolv_conf, client);
+        let output = town.neighbour.output(command.arg("many.example.test")).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let found = said.lines().filter(|line| line.contains("198.18.10.")).count();
+        assert_eq!(found, 200, "{which}: {said}");
+    }
     let mut dig = programs::command("/usr/bin/dig", "bind9-dnsutils");
     dig.args([
         "+short",
@@ -149,9 +179,19 @@ fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
     assert_eq!(programs::run_in(&town.client, &mut dig).trim(), web.ip6().to_string());
 }
 
-/// Whether a line begins with this address, in whatever way it is written.
+/// Whether a line begins with this address, in whatever way it is written; nslookup puts a word before it.
 fn says(said: &str, address: &str) -> bool {
     let wanted: IpAddr = address.parse().unwrap();
-    let first = |line: &str| line.split_whitespace().next()?.parse::<IpAddr>().ok();
+    let first = |line: &str| {
+        let line = line.strip_prefix("Address:").unwrap_or(line);
+        line.split_whitespace().next()?.parse::<IpAddr>().ok()
+    };
     said.lines().any(|line| first(line) == Some(wanted))
+}
+
+/// A program that asks as every Go program without cgo does.
+fn go() -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster/bin/lookup");
+    assert!(path.exists(), "no {}: `cargo xtask test` makes it", path.display());
+    Command::new(path)
 }

@@ -16,8 +16,8 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, proc
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// up, down, status or shell, with their options; --help tells more. Or programs: builds what `up` would, and Helm and
-    /// h2spec, for tests
+    /// up, down, status or shell, with their options; --help tells more. Or programs: builds what `up` would, and what only
+    /// tests need
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -28,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ensure_programs()?;
         ensure_helm()?;
         ensure_h2spec()?;
+        ensure_lookup()?;
         return ensure_collector();
     }
     let needs_programs = options.arguments.first().is_some_and(|first| first == "up");
@@ -66,6 +67,11 @@ pub(crate) fn ensure_helm() -> Result<()> {
 /// Makes h2spec present, for the test of the tunnel's HTTP/2; half a minute the first time.
 pub(crate) fn ensure_h2spec() -> Result<()> {
     H2SPEC.ensure().map(drop)
+}
+
+/// Makes the program of Go's own resolver present, for the test of resolvers; a few seconds the first time.
+pub(crate) fn ensure_lookup() -> Result<()> {
+    LOOKUP.ensure().map(drop)
 }
 
 /// Makes an OpenTelemetry Collector present, for the tests of spans; two minutes the first time.
@@ -129,4 +135,14 @@ const H2SPEC: Program = Program {
     built: Built::Program,
     versions: &[],
     takes: "about half a minute the first time",
+};
+
+/// Asks for names as Go programs do, in tests; no cluster needs it.
+const LOOKUP: Program = Program {
+    name: "lookup",
+    module: "lookup",
+    package: ".",
+    built: Built::Program,
+    versions: &[],
+    takes: "a few seconds the first time",
 };

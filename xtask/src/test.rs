@@ -22,7 +22,7 @@ pub(crate) use options::Options;
 use std::{fs, process::ExitCode};
 
 /// What runs in pods in `tests/tests/{real_*,dns,bare_clients}.rs`. Where a package has the program without the service, it is that one.
-const APPLICATIONS: [&str; 14] = [
+const APPLICATIONS: [&str; 15] = [
     "mariadb-server-core",
     "mariadb-client-core",
     "postgresql",
@@ -32,6 +32,7 @@ const APPLICATIONS: [&str; 14] = [
     "curl",
     "dnsmasq-base",
     "bind9-dnsutils",
+    "busybox-static",
     "musl-tools",
     "openjdk-17-jdk-headless",
     "nghttp2-client",
@@ -130,6 +131,7 @@ fn set_up() -> Result<()> {
     crate::cluster::ensure_programs()?;
     crate::cluster::ensure_helm()?;
     crate::cluster::ensure_h2spec()?;
+    crate::cluster::ensure_lookup()?;
     crate::cluster::ensure_collector()?;
     crate::zipkin::ensure()?;
     crate::envoy::ensure("be the other end of tunnels in tests")?;

@@ -172,7 +172,7 @@ fn kill(node: &Node, program: &str, which: impl Fn(&Process) -> bool) -> u64 {
 }
 
 /// Whether it is the part of a proxy that carries connections.
-fn is_worker(process: &Process) -> bool {
+pub(crate) fn is_worker(process: &Process) -> bool {
     let arguments = fs::read(format!("/proc/{}/cmdline", process.pid())).unwrap_or_default();
     arguments
         .split(|byte| *byte == 0)

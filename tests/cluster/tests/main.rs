@@ -15,6 +15,7 @@ mod rights;
 mod rollout;
 mod rotation;
 mod services;
+mod settings;
 mod waypoint_traffic;
 mod waypoints;
 mod z_removal;

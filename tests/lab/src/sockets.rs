@@ -19,12 +19,14 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     process::{Child, Command},
+    sync::{Mutex, PoisonError},
 };
 
 /// A helper process in a pod, and the way to ask it.
 #[derive(Debug)]
 pub(crate) struct SocketMaker {
-    ask: OwnedFd,
+    /// One at a time: answers say nothing of what was asked.
+    ask: Mutex<OwnedFd>,
     child: Child,
 }
 
@@ -36,7 +38,10 @@ impl SocketMaker {
         let mut command = Command::new(program("culvert-lab-sockets")?);
         let child =
             process::start_with_stdin(&mut command, place, Some(theirs)).context("start culvert-lab-sockets")?;
-        Ok(Self { ask: ours, child })
+        Ok(Self {
+            ask: Mutex::new(ours),
+            child,
+        })
     }
 
     /// One socket; an error is the one that socket(2) gave in the pod.
@@ -45,12 +50,13 @@ impl SocketMaker {
             .iter()
             .flat_map(|number| number.to_ne_bytes())
             .collect();
-        send(&self.ask, &request, SendFlags::NOSIGNAL)?;
+        let ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&*ask, &request, SendFlags::NOSIGNAL)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut errno = [0; 4];
         let received = recvmsg(
-            &self.ask,
+            &*ask,
             &mut [IoSliceMut::new(&mut errno)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,

@@ -1,0 +1,3 @@
+module culvert.dev/tests/tools/lookup
+
+go 1.24.0
