@@ -15,6 +15,9 @@ pub const KEY: &str = "x-key";
 /// What to answer to the first, second, ... try, by commas; the last counts for all that follow. A status, `hang` or `close`.
 pub const ANSWERS: &str = "x-answers";
 
+/// Further headers of the answer, with `~` between them.
+pub const ADDS: &str = "x-adds";
+
 /// What applications have seen, by [`KEY`].
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<HashMap<String, Vec<Arrival>>>>);
@@ -75,6 +78,8 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
         io::copy(&mut (&mut reader).take(length.unwrap_or(0)), &mut io::sink())?;
         let upgrades = head.get("upgrade") == Some("websocket");
         let answers = head.get(ANSWERS).unwrap_or("200").to_owned();
+        let adds = head.get(ADDS).map(|adds| format!("{}\r\n", adds.replace('~', "\r\n")));
+        let adds = adds.unwrap_or_default();
         let before = seen.note(name, head);
         let answer = answers.split(',').nth(before).or(answers.split(',').next_back());
         let status = match answer {
@@ -90,7 +95,7 @@ fn answer_all(stream: TcpStream, name: &str, seen: &Seen) -> io::Result<()> {
         let length = name.len();
         write!(
             writer,
-            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n\r\n{name}"
+            "HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nx-app: {name}\r\nx-from-app: yes\r\n{adds}\r\n{name}"
         )?;
     }
     Ok(())

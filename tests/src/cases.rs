@@ -37,6 +37,9 @@ pub struct Ask {
     pub as_guest: bool,
     /// How often it is sent; once if there is no number. More than once means that `shares` say what comes back.
     pub times: Option<u32>,
+    /// Whether it is sent again until this becomes of it: what is asked for holds some time after the routes do.
+    #[serde(default)]
+    pub eventually: bool,
     /// What becomes of it.
     #[serde(flatten)]
     pub expected: Expected,
@@ -65,6 +68,11 @@ pub struct Expected {
     /// Headers of the answer, all values of a name with commas between; null for one that must not be there.
     #[serde(default)]
     pub back: BTreeMap<String, Option<String>>,
+    /// Headers of the answer, where a `*` in the value stands for any text.
+    #[serde(default)]
+    pub like: BTreeMap<String, String>,
+    /// Flags, details and the status of gRPC in the waypoint's access log, with spaces between; `*` as in `like`.
+    pub log: Option<String>,
     /// The request line without the protocol, as the application that answered saw it first.
     pub saw: Option<String>,
     /// Headers as it saw them, as in `back`.
@@ -165,5 +173,35 @@ fn virtual_mark(path: &str) -> Value {
     })
 }
 
+/// Whether a text is like a pattern, in which a `*` stands for any text.
+pub fn is_like(text: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return text == pattern;
+    };
+    let Some(mut left) = text.strip_prefix(first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
 /// The header by which it is seen that a route is in force.
 pub const IN_FORCE: &str = "x-in-force";
+
+#[cfg(test)]
+mod tests {
+    use super::is_like;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        assert!(is_like("a=\"1f\"; Path=/; HttpOnly", "a=\"*\"; *HttpOnly"));
+        assert!(is_like("ab", "*") && is_like("ab", "ab*") && is_like("ab", "a*b"));
+        assert!(!is_like("ab", "a*c") && !is_like("a", "a*a") && !is_like("abc", "*x*c"));
+    }
+}

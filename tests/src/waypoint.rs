@@ -48,6 +48,25 @@ impl Place {
         &self.0.pod
     }
 
+    /// Runs the program there.
+    pub fn run(&self, mesh: &Mesh<'_>, kind: Kind) -> Process {
+        let api = match kind {
+            Kind::Culvert => return self.0.start(mesh).unwrap(),
+            Kind::Envoy => Ads::Delta,
+            Kind::EnvoyWorld => Ads::World,
+        };
+        // Lines of the access log are looked for: it writes them every ten seconds else.
+        let arguments = [
+            "--log-level",
+            "info",
+            "--concurrency",
+            "1",
+            "--file-flush-interval-msec",
+            "100",
+        ];
+        self.0.start_envoy(mesh, &envoy::program(), api, &arguments).unwrap()
+    }
+
     /// A waypoint that the test plays, with the identity that it should have.
     pub fn play(&self, lab: &Lab) -> PlayedWaypoint {
         let leaf = Authority::of(lab).leaf(&[&self.pod().identity()]);
@@ -71,14 +90,7 @@ impl Waypoint {
 
     /// The same in a place that is there.
     pub fn start_at(place: Place, lab: &Lab, mesh: &Mesh<'_>, kind: Kind) -> Self {
-        let process = match kind {
-            Kind::Culvert => place.0.start(mesh).unwrap(),
-            Kind::Envoy | Kind::EnvoyWorld => {
-                let arguments = ["--log-level", "info", "--concurrency", "1"];
-                let api = if kind == Kind::Envoy { Ads::Delta } else { Ads::World };
-                place.0.start_envoy(mesh, &envoy::program(), api, &arguments).unwrap()
-            }
-        };
+        let process = place.run(mesh, kind);
         let open = place.0.wait_open(&process, PATIENCE);
         open.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));
         Self { place, process }

@@ -169,7 +169,11 @@ impl<'a> Filtering<'a> {
                             record.flags.set("UAEX");
                             record.details =
                                 format!("jwt_authn_access_denied{{{}}}", status.to_string().replace(' ', "_"));
-                            Err(Box::new(local(status.http_status(), &jwt.body(status), record)))
+                            let mut response = local(status.http_status(), &jwt.body(status), record);
+                            let challenge = jwt.challenge(head, status);
+                            let told = challenge.map(|value| (header::WWW_AUTHENTICATE, value));
+                            response.headers_mut().extend(told);
+                            Err(Box::new(response))
                         }
                     }
                 }

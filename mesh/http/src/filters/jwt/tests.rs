@@ -346,3 +346,19 @@ fn scopes_are_split_at_spaces_and_preflights_pass() {
     );
     assert!(verify(&filter, &mut preflight).is_ok());
 }
+
+#[test]
+fn a_refused_client_is_told_where_a_token_is_wanted_and_not_the_token() {
+    let filter = filter(vec![("p", provider("a"))], named("p"));
+    let sent = request(
+        "GET",
+        "/a\"b?access_token=x",
+        &[("host", "web.town"), ("x-forwarded-proto", "https")],
+    );
+    let told = |status| filter.challenge(&sent, status).unwrap();
+    assert_eq!(told(JwtStatus::Missing), r#"Bearer realm="https://web.town/a\"b""#);
+    assert_eq!(
+        told(JwtStatus::Malformed),
+        r#"Bearer realm="https://web.town/a\"b", error="invalid_token""#
+    );
+}
