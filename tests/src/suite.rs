@@ -60,7 +60,8 @@ impl Suite<'_> {
     fn log_all(&self) {
         let lab = self.0.town.lab;
         lab.namespace("culvert-system").unwrap();
-        let lines = json!({ "name": "lines", "envoyFileAccessLog": { "path": "/dev/stdout", "logFormat": { "text": LINE } } });
+        let lines =
+            json!({ "name": "lines", "envoyFileAccessLog": { "path": "/dev/stdout", "logFormat": { "text": LINE } } });
         let mesh = json!({ "extensionProviders": [lines] });
         lab.apply(&json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "culvert-mesh", "namespace": "culvert-system" },
@@ -86,7 +87,9 @@ impl Suite<'_> {
         let mut found = None;
         let _ = wait_until("the access log to tell of it", PATIENCE, || {
             let log = self.0.waypoint.process.log();
-            found = log.lines().find_map(|line| Some(line.strip_prefix(&begins)?.to_owned()));
+            found = log
+                .lines()
+                .find_map(|line| Some(line.strip_prefix(&begins)?.to_owned()));
             found.is_some()
         });
         let is_it = found.as_deref().is_some_and(|found| is_like(found, expected));
@@ -150,7 +153,11 @@ impl Suite<'_> {
             let mut tries = 0;
             let mut play = || {
                 // Each with what only it has: a key that is used again counts as a further try.
-                let key = if tries == 0 { key.clone() } else { format!("{key}-{tries}") };
+                let key = if tries == 0 {
+                    key.clone()
+                } else {
+                    format!("{key}-{tries}")
+                };
                 tries += 1;
                 found = match ask.times {
                     None => self.once(ask, &key, expected),

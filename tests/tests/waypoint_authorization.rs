@@ -170,8 +170,16 @@ fn asks_services_about_requests(kind: Kind) {
     assert_eq!((head.status(), head.get("location")), (Some(302), Some("/login")));
     assert_eq!(app.count(), before);
     // What the service sees of a request beside what is listed: the credentials, and no length where there is no body.
-    let lines = ["GET /http/allowed HTTP/1.1", "host: web.town", "authorization: Basic eA=="].map(str::to_owned);
-    assert_eq!(http::ask(&town.client, to, &lines, ATTEMPT).unwrap().0.status(), Some(200));
+    let lines = [
+        "GET /http/allowed HTTP/1.1",
+        "host: web.town",
+        "authorization: Basic eA==",
+    ]
+    .map(str::to_owned);
+    assert_eq!(
+        http::ask(&town.client, to, &lines, ATTEMPT).unwrap().0.status(),
+        Some(200)
+    );
     let (seen, _) = asked.last().unwrap();
     assert_eq!(
         (seen.get("authorization"), seen.get("content-length")),

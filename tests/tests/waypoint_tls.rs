@@ -39,7 +39,14 @@ fn tls_goes_where_its_name_leads(kind: Kind) {
     let lab = lab(&format!("wp_tls_{}", kind.word()));
     let scene = Scene::set(&lab, kind);
     let town = &scene.town;
-    let names = ["a.example", "x.wild.example", "y.x.wild.example", "y.x.near.wild.example", "c.example", "other.example"];
+    let names = [
+        "a.example",
+        "x.wild.example",
+        "y.x.wild.example",
+        "y.x.near.wild.example",
+        "c.example",
+        "other.example",
+    ];
     let roots = [
         tls_app::serve(&town.server, PORT + 6, "one", &names),
         tls_app::serve(&town.neighbour, PORT + 7, "two", &names),

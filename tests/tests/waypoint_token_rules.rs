@@ -86,7 +86,10 @@ fn which_count(place: &Place<'_>, signer: &Signer, other: &Signer) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let with = |more: Value| {
         let mut claims = json!({ "iss": "a", "aud": "shop" });
-        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         signer.token(&claims)
     };
     let bearer = |token: &str| vec![format!("authorization: Bearer {token}")];
@@ -100,34 +103,103 @@ fn which_count(place: &Place<'_>, signer: &Signer, other: &Signer) {
     for (name, (path, fields), status, body) in [
         ("none", root(vec![]), 200, ""),
         ("a good one", root(bearer(&good)), 200, ""),
-        ("a small bearer is no token", root(vec![format!("authorization: bearer {good}")]), 200, ""),
-        ("two lines are one bad token", root(both(&good, &good)), 401, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+        (
+            "a small bearer is no token",
+            root(vec![format!("authorization: bearer {good}")]),
+            200,
+            "",
+        ),
+        (
+            "two lines are one bad token",
+            root(both(&good, &good)),
+            401,
+            "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+        ),
         ("two good ones in two places", two_places(&good), 200, ""),
-        ("a good one and a bad one", two_places(&forged), 401, "Jwt verification fails"),
+        (
+            "a good one and a bad one",
+            two_places(&forged),
+            401,
+            "Jwt verification fails",
+        ),
         ("another key", root(bearer(&forged)), 401, "Jwt verification fails"),
-        ("another issuer", root(bearer(&with(json!({ "iss": "b" })))), 401, "Jwt issuer is not configured"),
-        ("another audience", root(bearer(&with(json!({ "aud": "bank" })))), 403, "Audiences in Jwt are not allowed"),
-        ("an audience with a scheme", root(bearer(&with(json!({ "aud": ["x", "http://shop"] })))), 200, ""),
-        ("over for less than the skew", root(bearer(&with(json!({ "exp": now - 30 })))), 200, ""),
-        ("over for long", root(bearer(&with(json!({ "exp": now - 3600 })))), 401, "Jwt is expired"),
-        ("valid in less than the skew", root(bearer(&with(json!({ "nbf": now + 30 })))), 200, ""),
-        ("valid in an hour", root(bearer(&with(json!({ "nbf": now + 3600 })))), 401, "Jwt not yet valid"),
-        ("no signature", root(bearer(&format!("{unsigned}."))), 401, "Jwt verification fails"),
-        ("no token at all", root(bearer("nonsense")), 401, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+        (
+            "another issuer",
+            root(bearer(&with(json!({ "iss": "b" })))),
+            401,
+            "Jwt issuer is not configured",
+        ),
+        (
+            "another audience",
+            root(bearer(&with(json!({ "aud": "bank" })))),
+            403,
+            "Audiences in Jwt are not allowed",
+        ),
+        (
+            "an audience with a scheme",
+            root(bearer(&with(json!({ "aud": ["x", "http://shop"] })))),
+            200,
+            "",
+        ),
+        (
+            "over for less than the skew",
+            root(bearer(&with(json!({ "exp": now - 30 })))),
+            200,
+            "",
+        ),
+        (
+            "over for long",
+            root(bearer(&with(json!({ "exp": now - 3600 })))),
+            401,
+            "Jwt is expired",
+        ),
+        (
+            "valid in less than the skew",
+            root(bearer(&with(json!({ "nbf": now + 30 })))),
+            200,
+            "",
+        ),
+        (
+            "valid in an hour",
+            root(bearer(&with(json!({ "nbf": now + 3600 })))),
+            401,
+            "Jwt not yet valid",
+        ),
+        (
+            "no signature",
+            root(bearer(&format!("{unsigned}."))),
+            401,
+            "Jwt verification fails",
+        ),
+        (
+            "no token at all",
+            root(bearer("nonsense")),
+            401,
+            "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+        ),
     ] {
         let (head, found) = place.ask(&path, &fields);
         if head.status() != Some(status) || (status != 200 && found != body) {
             wrong.push(format!("{name}: {:?} {found:?}", head.status()));
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", place.waypoint.process.log_tail(40), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n{}",
+        place.waypoint.process.log_tail(40),
+        wrong.join("\n")
+    );
 }
 
 /// RFC 9110 section 11.6.1: what a client may try.
 fn what_a_refusal_says(place: &Place<'_>, signer: &Signer, kind: Kind) {
     let refused = signer.token(&json!({ "iss": "a", "aud": "bank" }));
     let says = |path: &str, fields: &[String]| place.ask(path, fields).0.all("www-authenticate");
-    let told = |path: &str| Some(format!("Bearer realm=\"http://web.town{path}\", error=\"invalid_token\""));
+    let told = |path: &str| {
+        Some(format!(
+            "Bearer realm=\"http://web.town{path}\", error=\"invalid_token\""
+        ))
+    };
     assert_eq!(says("/x", &["authorization: Bearer x".to_owned()]), told("/x"));
     assert_eq!(says("/x", &[format!("authorization: Bearer {refused}")]), told("/x"));
     // Envoy writes the query there, too, with the token that may be in it.

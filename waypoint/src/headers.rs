@@ -101,7 +101,7 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme(&request.headers));
     uri.authority = Some(authority);
     uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     request.uri = Uri::from_parts(uri).map_err(|_| BadRequest::Path)?;
@@ -131,6 +131,15 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
         headers.insert(REQUEST_ID, request_id());
     }
     Ok(())
+}
+
+/// The scheme that a client says the first of all spoke: it comes through a proxy that ended TLS, perhaps. As Envoy, which does not look at that
+/// of the request itself, since inside the tunnel there is no other.
+fn scheme(headers: &HeaderMap) -> Scheme {
+    match headers.get(FORWARDED_PROTO) {
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    }
 }
 
 /// Who is meant: the target's authority before Host (RFC 9112 section 3.2.2).
