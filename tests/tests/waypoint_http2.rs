@@ -39,10 +39,9 @@ fn get(scheme: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 fn allowed(client: &mut RawHttp2) -> [u32; 3] {
     // Before anything is said of windows.
     let mut found = [u32::MAX, 65_535, 65_535];
-    client.send(&frame(kind::PING, 0, 0, &[1; 8])).unwrap();
     while let Some(frame) = client.next_frame() {
         match frame.kind {
-            kind::SETTINGS => {
+            kind::SETTINGS if frame.flags & ACK == 0 => {
                 for entry in frame.payload.chunks_exact(6) {
                     let value = u32::from_be_bytes(entry[2..].try_into().unwrap());
                     match u16::from_be_bytes([entry[0], entry[1]]) {
@@ -53,11 +52,13 @@ fn allowed(client: &mut RawHttp2) -> [u32; 3] {
                 }
             }
             kind::WINDOW_UPDATE if frame.stream == 0 => found[2] += frame.code(),
-            kind::PING if frame.flags & ACK != 0 => return found,
             _ => {}
         }
+        if found[0] != u32::MAX && found[2] != 65_535 {
+            break;
+        }
     }
-    panic!("no answer to PING, {found:?} so far");
+    found
 }
 
 fn speaks_http2(kind: Kind) {

@@ -5,18 +5,24 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use std::{collections::BTreeMap, io::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use culvert_tests::{
     app, lab,
     pair::{Pair, names},
-    town::PORT,
     waypoint::Kind,
 };
 use serde_json::{Value, json};
 
 /// How long an answer may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// Where servers on the nodes listen.
+const SERVED: u16 = 8091;
 /// Outside of the mesh's ranges, and nobody's.
 const WEIGHTED: [u8; 4] = [198, 18, 0, 52];
 
@@ -63,21 +69,20 @@ fn a_busy_endpoint_gets_a_quarter(pair: &Pair<'_>) {
 
 /// In turn, as their weights are.
 fn endpoints_get_what_their_weights_are(pair: &Pair<'_>) {
-    let pods = [(&pair.town.server, "heavy", 3), (&pair.town.neighbour, "light", 1)];
-    let endpoints: Vec<Value> = pods
-        .iter()
-        .map(|(pod, name, weight)| {
-            app::serve(pod, PORT + 12, name, &pair.seen);
-            json!({ "address": pod.ip4().to_string(), "weight": weight })
-        })
-        .collect();
+    // On the nodes: what is known of a pod counts before what an entry says of its address.
+    let endpoints = [(1, "heavy", 3), (2, "light", 1)].map(|(number, name, weight)| {
+        let node = pair.town.lab.node(number);
+        let listener = node.run(|| TcpListener::bind((node.ip4(), SERVED))).unwrap();
+        app::serve_at(listener.unwrap(), name, &pair.seen);
+        json!({ "address": node.ip4().to_string(), "weight": weight })
+    });
     let to = SocketAddr::from((WEIGHTED, 80));
     let object = json!({
         "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
         "metadata": { "name": "weighted", "namespace": "town", "labels": { "culvert.dev/use-waypoint": "wp" } },
         "spec": {
-            "hosts": ["weighted.example"], "addresses": [to.ip().to_string()], "location": "MESH_INTERNAL", "resolution": "STATIC",
-            "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": PORT + 12 }], "endpoints": endpoints,
+            "hosts": ["weighted.example"], "addresses": [to.ip().to_string()], "location": "MESH_EXTERNAL", "resolution": "STATIC",
+            "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": SERVED }], "endpoints": endpoints,
         },
     });
     pair.town.lab.apply(&object).unwrap();

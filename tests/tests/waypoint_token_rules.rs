@@ -169,7 +169,7 @@ fn which_count(place: &Place<'_>, signer: &Signer, other: &Signer) {
             "no signature",
             root(bearer(&format!("{unsigned}."))),
             401,
-            "Jwt verification fails",
+            "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
         ),
         (
             "no token at all",

@@ -101,7 +101,7 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(scheme(&request.headers));
+    uri.scheme = Some(scheme(request));
     uri.authority = Some(authority);
     uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     request.uri = Uri::from_parts(uri).map_err(|_| BadRequest::Path)?;
@@ -133,11 +133,13 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
     Ok(())
 }
 
-/// The scheme that a client says the first of all spoke: it comes through a proxy that ended TLS, perhaps. As Envoy, which does not look at that
-/// of the request itself, since inside the tunnel there is no other.
-fn scheme(headers: &HeaderMap) -> Scheme {
-    match headers.get(FORWARDED_PROTO) {
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::HTTPS,
+/// The scheme of a request, as Envoy has it: that of an absolute target of HTTP/1, else what the proxy before this one says that clients
+/// spoke to it. What HTTP/2 says of itself is not believed: inside the tunnel nobody speaks TLS.
+fn scheme(request: &request::Parts) -> Scheme {
+    let of_target = request.uri.scheme().filter(|_| request.version < Version::HTTP_2);
+    match (of_target, request.headers.get(FORWARDED_PROTO)) {
+        (Some(scheme), _) if *scheme == Scheme::HTTPS => Scheme::HTTPS,
+        (None, Some(value)) if value.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::HTTPS,
         _ => Scheme::HTTP,
     }
 }

@@ -184,7 +184,7 @@ impl<'a> Filtering<'a> {
                         Ok(record)
                     }
                     Preflight::Answer(headers) => {
-                        "cors_preflight".clone_into(&mut record.details);
+                        "cors_response".clone_into(&mut record.details);
                         let mut response = whole(Response::new(Vec::new()), record);
                         response.headers_mut().extend(headers);
                         Err(Box::new(response))
