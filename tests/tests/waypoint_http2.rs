@@ -85,11 +85,11 @@ fn speaks_http2(kind: Kind) {
     };
     assert_eq!(allowed(&mut dial()), expected);
 
-    // A client may say what it likes of its own connection's scheme; what another proxy spoke it is believed.
+    // What a client says of its own request counts before what a proxy before it says; of HTTP/1 that is all there is.
     for (path, scheme, forwarded, seen) in [
         ("/plain", "http", None, "http"),
-        ("/said", "https", None, "http"),
-        ("/forwarded", "http", Some("https"), "https"),
+        ("/said", "https", None, "https"),
+        ("/forwarded", "http", Some("https"), "http"),
     ] {
         let more: Vec<_> = forwarded
             .map(|value| ("x-forwarded-proto", value))

@@ -133,14 +133,16 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
     Ok(())
 }
 
-/// The scheme of a request, as Envoy has it: that of an absolute target of HTTP/1, else what the proxy before this one says that clients
-/// spoke to it. What HTTP/2 says of itself is not believed: inside the tunnel nobody speaks TLS.
+/// The scheme of a request, as Envoy has it: that of an absolute target or of HTTP/2, else what the proxy before this one says that clients
+/// spoke to it. Inside the tunnel nobody speaks TLS.
 fn scheme(request: &request::Parts) -> Scheme {
-    let of_target = request.uri.scheme().filter(|_| request.version < Version::HTTP_2);
-    match (of_target, request.headers.get(FORWARDED_PROTO)) {
-        (Some(scheme), _) if *scheme == Scheme::HTTPS => Scheme::HTTPS,
-        (None, Some(value)) if value.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::HTTPS,
-        _ => Scheme::HTTP,
+    let is_https = match (request.uri.scheme(), request.headers.get(FORWARDED_PROTO)) {
+        (Some(scheme), _) => *scheme == Scheme::HTTPS,
+        (None, said) => said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(b"https")),
+    };
+    match is_https {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
     }
 }
 
