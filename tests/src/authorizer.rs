@@ -29,13 +29,15 @@ impl Asked {
     }
 }
 
-/// A service that refuses paths with `denied` in them by 401, has an error of its own for those with `broken`, and refuses bodies that do not
+/// A service that refuses paths with `denied` in them by 401, answers those with `nothing` by 204 and those with `elsewhere` by 302, has an error of its own for those with `broken`, and refuses bodies that do not
 /// begin with `ok`.
 pub fn http(pod: &Pod, port: u16) -> Asked {
     serve(pod, port, |head, body| {
         let path = head.first();
         let (status, headers, text) = match path {
             path if path.contains("denied") => ("401 Unauthorized", "x-why: so\r\nx-secret: s\r\n", "go away"),
+            path if path.contains("nothing") => ("204 No Content", "x-user: ann\r\n", ""),
+            path if path.contains("elsewhere") => ("302 Found", "location: /login\r\n", ""),
             path if path.contains("broken") => ("500 Internal Server Error", "", ""),
             _ if body.is_empty() || body.starts_with("ok") => ("200 OK", "x-user: ann\r\nx-secret: s\r\n", ""),
             _ => ("403 Forbidden", "", "bad body"),

@@ -61,9 +61,7 @@ impl Issuer {
 
     /// Shows the public half of this key alone.
     pub fn show(&self, signer: &Signer) {
-        let x = URL_SAFE_NO_PAD.encode(signer.key.der_bytes());
-        let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": signer.name, "x": x}]});
-        *self.page.lock().unwrap() = Some(keys.to_string());
+        *self.page.lock().unwrap() = Some(signer.keys());
     }
 
     /// Fails from now on.
@@ -79,6 +77,12 @@ impl Signer {
             key: KeyPair::generate_for(&PKCS_ED25519).unwrap(),
             name: name.to_owned(),
         }
+    }
+
+    /// The set with its public half alone.
+    pub fn keys(&self) -> String {
+        let x = URL_SAFE_NO_PAD.encode(self.key.der_bytes());
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": self.name, "x": x}]}).to_string()
     }
 
     /// A token with these claims.

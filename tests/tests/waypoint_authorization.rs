@@ -163,6 +163,29 @@ fn asks_services_about_requests(kind: Kind) {
         "{head:?}"
     );
     assert_eq!(status("/http/broken"), 403, "what fails denies");
+    // Nothing but 200 lets a request pass: all else is the client's answer.
+    let before = app.count();
+    assert_eq!(status("/http/nothing"), 204);
+    let (head, _) = ask("/http/elsewhere");
+    assert_eq!((head.status(), head.get("location")), (Some(302), Some("/login")));
+    assert_eq!(app.count(), before);
+    // What the service sees of a request beside what is listed: the credentials, and no length where there is no body.
+    let lines = [
+        "GET /http/allowed HTTP/1.1",
+        "host: web.town",
+        "authorization: Basic eA==",
+    ]
+    .map(str::to_owned);
+    assert_eq!(
+        http::ask(&town.client, to, &lines, ATTEMPT).unwrap().0.status(),
+        Some(200)
+    );
+    let (seen, _) = asked.last().unwrap();
+    assert_eq!(
+        (seen.get("authorization"), seen.get("content-length")),
+        (Some("Basic eA=="), Some("0")),
+        "{seen:?}"
+    );
 
     // The client's identity, where the Gateway asks for it.
     let asks = "proxyHeaders: {forwardedClientCert: SANITIZE_SET}";

@@ -83,7 +83,8 @@ fn chunks() -> Vec<Made> {
 /// Lines of the head, who is meant, and how much of it there is.
 #[rustfmt::skip]
 fn heads() -> Vec<Made> {
-    let many: String = (0..120).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let lines = |count: u32| -> String { (0..count).map(|n| format!("x-{n}: {n}\r\n")).collect() };
+    let many = lines(120);
     let long = "x".repeat(70 << 10);
     vec![
         ("a space before the colon", post("content-length : 2", "ok"), REFUSED, REFUSED),
@@ -104,7 +105,28 @@ fn heads() -> Vec<Made> {
         ("connection names host", get("/one", "host: edge.town\r\nconnection: host, x-forwarded-for"), GOOD, REFUSED),
         ("too many lines", get("/one", &format!("host: edge.town\r\n{many}x-last: 1")), "431 ended", "431 ended"),
         ("too long a line", get("/one", &format!("host: edge.town\r\nx-long: {long}")), "431 ended", "431 ended"),
+        ("100 lines", get("/one", &format!("host: edge.town\r\n{}x-last: 1", lines(98))), GOOD, GOOD),
+        ("101 lines", get("/one", &format!("host: edge.town\r\n{}x-last: 1", lines(99))), "431 ended", "431 ended"),
         ("too long a target", get(&format!("/{long}"), "host: edge.town"), "431 ended", "431 ended"),
+    ]
+}
+
+/// Methods, and what asks for something other than an answer.
+#[rustfmt::skip]
+fn wishes() -> Vec<Made> {
+    let upgrade = |fields: &str| get("/one", &format!("host: edge.town\r\n{fields}"));
+    let method = |line: &str, fields: &str, body: &str| format!("{line} /one HTTP/1.1\r\nhost: edge.town\r\n{fields}\r\n{body}").into_bytes();
+    vec![
+        ("an empty host", get("/other", "host:"), REFUSED, GOOD),
+        ("100-continue", post("content-length: 2\r\nexpect: 100-continue", "ok"), "100 goes on", "100 goes on"),
+        ("another expectation", post("content-length: 2\r\nexpect: nothing", "ok"), GOOD, GOOD),
+        ("TRACE", method("TRACE", "", ""), GOOD, GOOD),
+        ("QUERY", method("QUERY", "content-type: text/plain\r\ncontent-length: 2\r\n", "ok"), GOOD, GOOD),
+        ("QUERY of no type", method("QUERY", "content-length: 2\r\n", "ok"), GOOD, REFUSED),
+        ("a method that nobody knows", method("FETCH", "", ""), GOOD, REFUSED),
+        ("an upgrade that is not allowed", upgrade("connection: upgrade\r\nupgrade: foo"), "403 goes on", "403 ended"),
+        ("an upgrade to h2c", upgrade("connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__"), GOOD, GOOD),
+        ("an upgrade without Connection", upgrade("upgrade: foo"), GOOD, GOOD),
     ]
 }
 
@@ -129,6 +151,9 @@ fn play(edge: &Edge<'_>, made: &[Made], play: impl Fn(&Edge<'_>, &[u8]) -> Strin
     for seen in edge.noted.under("/one") {
         assert_eq!(seen.get("host"), Some("edge.town"), "{seen:?}");
         assert_eq!(seen.get("x-smuggled"), None, "{seen:?}");
+        // Answered by the waypoint.
+        assert_ne!(seen.get("expect"), Some("100-continue"), "{seen:?}");
+        assert_eq!(seen.get("upgrade"), None, "{seen:?}");
         assert!(seen.trailers.is_empty(), "{seen:?}");
     }
 }
@@ -136,7 +161,7 @@ fn play(edge: &Edge<'_>, made: &[Made], play: impl Fn(&Edge<'_>, &[u8]) -> Strin
 fn a_request_is_one_request(kind: Kind) {
     let lab = lab(&format!("wp_edges_{}", kind.word()));
     let edge = Edge::set(&lab, kind);
-    let mut all = [lengths(), chunks(), heads()].concat();
+    let mut all = [lengths(), chunks(), heads(), wishes()].concat();
     if kind == Kind::Culvert {
         all.extend(let_through_by_envoy());
     }

@@ -44,10 +44,9 @@ fn all_answered(from: &Pod, to: SocketAddr, times: usize) -> bool {
     (0..times).all(|_| get(from, to).is_ok_and(|head| head.status() == Some(200) && head.get("x-app").is_some()))
 }
 
-#[test]
-fn a_killed_waypoint_is_replaced_under_load_and_no_answer_is_a_wrong_one() {
-    let lab = lab("wp_killed");
-    let mut scene = Scene::set(&lab, Kind::Culvert);
+fn a_killed_waypoint_is_replaced_under_load(kind: Kind) {
+    let lab = lab(&format!("wp_killed_{}", kind.word()));
+    let mut scene = Scene::set(&lab, kind);
     let (client, web) = (scene.town.client.clone(), scene.web);
     wait_until("requests to be answered", PATIENCE, || all_answered(&client, web, 20)).unwrap();
     let stop = AtomicBool::new(false);
@@ -62,7 +61,7 @@ fn a_killed_waypoint_is_replaced_under_load_and_no_answer_is_a_wrong_one() {
         });
         scene.waypoint.process.kill().unwrap();
         let refused = wait_until("requests to be refused", PATIENCE, || get(&client, web).is_err());
-        let process = scene.waypoint.place.0.start(&scene.town.mesh).unwrap();
+        let process = scene.waypoint.place.run(&scene.town.mesh, kind);
         let open = scene.waypoint.place.0.wait_open(&process, PATIENCE);
         let again = wait_until("requests to be answered again", PATIENCE, || {
             all_answered(&client, web, 50)
@@ -73,6 +72,16 @@ fn a_killed_waypoint_is_replaced_under_load_and_no_answer_is_a_wrong_one() {
         let wrong: Vec<&Head> = answers.iter().filter(|head| head.get("x-app") != Some("web")).collect();
         assert!(!answers.is_empty() && wrong.is_empty(), "{wrong:?}");
     });
+}
+
+#[test]
+fn culvert_is_replaced_under_load_when_it_is_killed_and_no_answer_is_a_wrong_one() {
+    a_killed_waypoint_is_replaced_under_load(Kind::Culvert);
+}
+
+#[test]
+fn envoy_is_replaced_under_load_when_it_is_killed_and_no_answer_is_a_wrong_one() {
+    a_killed_waypoint_is_replaced_under_load(Kind::Envoy);
 }
 
 /// A connection that stays open.
@@ -100,9 +109,8 @@ impl Open {
     }
 }
 
-#[test]
-fn a_waypoint_that_comes_and_goes_twice_is_used_at_once_and_nobody_gets_around_it() {
-    let lab = lab("wp_toggled");
+fn a_waypoint_comes_and_goes_twice(kind: Kind) {
+    let lab = lab(&format!("wp_toggled_{}", kind.word()));
     let town = Town::meshed(&lab);
     let seen = Seen::default();
     app::serve(&town.server, PORT + 3, "web", &seen);
@@ -120,7 +128,7 @@ fn a_waypoint_that_comes_and_goes_twice_is_used_at_once_and_nobody_gets_around_i
         },
     }))
     .unwrap();
-    let waypoint = Waypoint::start(&lab, &town.mesh, "town", "wp", Kind::Culvert);
+    let waypoint = Waypoint::start(&lab, &town.mesh, "town", "wp", kind);
     let is_through = |through: bool| {
         let fits = |head: Head| head.status() == Some(200) && head.get("x-route").is_some() == through;
         (0..10).all(|_| get(&town.client, web).is_ok_and(fits))
@@ -145,9 +153,18 @@ fn a_waypoint_that_comes_and_goes_twice_is_used_at_once_and_nobody_gets_around_i
 }
 
 #[test]
-fn no_request_fails_while_endpoints_are_replaced_behind_a_waypoint() {
-    let lab = lab("wp_rolling");
-    let scene = Scene::set(&lab, Kind::Culvert);
+fn culvert_comes_and_goes_twice_is_used_at_once_and_nobody_gets_around_it() {
+    a_waypoint_comes_and_goes_twice(Kind::Culvert);
+}
+
+#[test]
+fn envoy_comes_and_goes_twice_is_used_at_once_and_nobody_gets_around_it() {
+    a_waypoint_comes_and_goes_twice(Kind::Envoy);
+}
+
+fn endpoints_are_replaced_behind_a_waypoint(kind: Kind) {
+    let lab = lab(&format!("wp_rolling_{}", kind.word()));
+    let scene = Scene::set(&lab, kind);
     let (client, web) = (&scene.town.client, scene.web);
     wait_until("requests to be answered", PATIENCE, || all_answered(client, web, 20)).unwrap();
     let spec = PodSpec::new("town", "server-b")
@@ -178,4 +195,14 @@ fn no_request_fails_while_endpoints_are_replaced_behind_a_waypoint() {
     });
     waited.unwrap_or_else(|error| panic!("{}\n{error:#}", scene.last_words()));
     assert!(failed.is_empty(), "{failed:?}\n{}", scene.last_words());
+}
+
+#[test]
+fn culvert_fails_no_request_while_endpoints_are_replaced_behind_it() {
+    endpoints_are_replaced_behind_a_waypoint(Kind::Culvert);
+}
+
+#[test]
+fn envoy_fails_no_request_while_endpoints_are_replaced_behind_it() {
+    endpoints_are_replaced_behind_a_waypoint(Kind::Envoy);
 }

@@ -112,6 +112,29 @@ fn a_retry_goes_far_where_that_is_said(pair: &Pair<'_>) {
     });
 }
 
+/// Of two near ones one fails: what is left of them takes 1.4 times its share, and the rest goes far.
+fn who_is_near_takes_more_than_its_share(pair: &Pair<'_>) {
+    let policy = json!({ "outlierDetection": {
+        "consecutive5xxErrors": 2, "interval": "1s", "baseEjectionTime": "300s", "maxEjectionPercent": 50,
+    } });
+    pair.join("beside", 2);
+    let to = pair.service("spill", &json!({}), Some(policy));
+    pair.wait("both near ones to be asked", || {
+        pair.apps(to, 20) == names(&["near", "beside"])
+    });
+    pair.wait("three of ten to go far", || {
+        for _ in 0..3 {
+            let _ = pair.ask(to, &[("x-answers", "503"), ("x-key", "spill")], ATTEMPT);
+        }
+        (40..=80).contains(&pair.share(to, "far", 200))
+    });
+    pair.town.lab.delete("Pod", "town", "beside").unwrap();
+    pair.wait("the other one to be gone", || {
+        let apps = pair.apps(to, 40);
+        !apps.is_empty() && !apps.contains("beside")
+    });
+}
+
 fn a_node_is_somewhere_else(pair: &Pair<'_>, zone: SocketAddr, shares: SocketAddr) {
     // The waypoint's own node is in another zone now.
     pair.locate(2, "r1", "zc");
@@ -133,6 +156,7 @@ fn goes_by_localities(kind: Kind) {
     let shares = shares_are_as_they_are_said(&pair);
     let zone = a_service_may_say_so(&pair);
     a_retry_goes_far_where_that_is_said(&pair);
+    who_is_near_takes_more_than_its_share(&pair);
     a_node_is_somewhere_else(&pair, zone, shares);
 }
 

@@ -101,6 +101,18 @@ fn refuses_what_policies_say(kind: Kind) {
     let findings = town.mesh.get_controller("/findings").unwrap().body;
     assert!(findings.contains("port 90 of it is not HTTP"), "{findings}");
 
+    // Who allows nothing lets nobody in, whatever others would.
+    lab.apply(&object("AuthorizationPolicy", "clients", json!({ "action": "ALLOW" })))
+        .unwrap();
+    wait("all to be refused by a policy without rules", &mut || {
+        status(&town.client, "/open") == 403
+    });
+    let allow = json!({ "action": "ALLOW", "rules": [{}] });
+    lab.apply(&object("AuthorizationPolicy", "clients", allow)).unwrap();
+    wait("all to be let in by a rule that says nothing", &mut || {
+        status(&town.client, "/open") == 200
+    });
+
     // A token that does not hold is refused, and none is not.
     let tokens = json!({ "jwtRules": [{ "issuer": "a", "jwksUri": "https://id.example/keys" }] });
     lab.apply(&object("RequestAuthentication", "tokens", tokens)).unwrap();

@@ -95,6 +95,7 @@ fn carries_other_protocols(kind: Kind) {
         lines.extend(host.map(str::to_owned));
         let (head, _) = http::ask(client, scene.web, &lines, ATTEMPT).unwrap();
         assert_eq!(head.status(), Some(200), "{head:?}\n{}", scene.last_words());
+        assert!(head.first().starts_with("HTTP/1.0 "), "{head:?}");
         assert!(head.get("transfer-encoding").is_none(), "{head:?}");
         let seen = scene.seen.with_key(key);
         assert_eq!(seen[0].head.first(), "GET / HTTP/1.1");

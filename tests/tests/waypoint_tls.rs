@@ -39,7 +39,14 @@ fn tls_goes_where_its_name_leads(kind: Kind) {
     let lab = lab(&format!("wp_tls_{}", kind.word()));
     let scene = Scene::set(&lab, kind);
     let town = &scene.town;
-    let names = ["a.example", "x.wild.example", "c.example", "other.example"];
+    let names = [
+        "a.example",
+        "x.wild.example",
+        "y.x.wild.example",
+        "y.x.near.wild.example",
+        "c.example",
+        "other.example",
+    ];
     let roots = [
         tls_app::serve(&town.server, PORT + 6, "one", &names),
         tls_app::serve(&town.neighbour, PORT + 7, "two", &names),
@@ -59,6 +66,7 @@ fn tls_goes_where_its_name_leads(kind: Kind) {
 
     lab.apply(&tls_route("exact", "a.example", "one")).unwrap();
     lab.apply(&tls_route("wild", "*.wild.example", "two")).unwrap();
+    lab.apply(&tls_route("longer", "*.near.wild.example", "one")).unwrap();
     lab.apply(&json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
         "metadata": { "name": "mixed", "namespace": "town" },
@@ -72,6 +80,10 @@ fn tls_goes_where_its_name_leads(kind: Kind) {
     for (to, name, expected) in [
         (secure, "a.example", "one"),
         (secure, "x.wild.example", "two"),
+        // At any depth, whatever the case of the letters, and the longest name that fits.
+        (secure, "y.x.wild.example", "two"),
+        (secure, "X.Wild.EXAMPLE", "two"),
+        (secure, "y.x.near.wild.example", "one"),
         (mixed, "c.example", "two"),
     ] {
         let mut last = String::new();

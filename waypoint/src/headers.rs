@@ -101,7 +101,7 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme(request));
     uri.authority = Some(authority);
     uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     request.uri = Uri::from_parts(uri).map_err(|_| BadRequest::Path)?;
@@ -131,6 +131,19 @@ pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(),
         headers.insert(REQUEST_ID, request_id());
     }
     Ok(())
+}
+
+/// The scheme of a request, as Envoy has it: that of an absolute target or of HTTP/2, else what the proxy before this one says that clients
+/// spoke to it. Inside the tunnel nobody speaks TLS.
+fn scheme(request: &request::Parts) -> Scheme {
+    let is_https = match (request.uri.scheme(), request.headers.get(FORWARDED_PROTO)) {
+        (Some(scheme), _) => *scheme == Scheme::HTTPS,
+        (None, said) => said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(b"https")),
+    };
+    match is_https {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    }
 }
 
 /// Who is meant: the target's authority before Host (RFC 9112 section 3.2.2).

@@ -18,6 +18,25 @@ fn an_absolute_target_replaces_host() {
 }
 
 #[test]
+fn the_scheme_is_that_of_the_target_or_else_what_the_proxy_before_says() {
+    let scheme_of = |target: &str, said: Option<&str>| {
+        let mut request = Request::get(target).header("host", "a.example");
+        if let Some(said) = said {
+            request = request.header("x-forwarded-proto", said);
+        }
+        let mut request = parts(request);
+        receive(&mut request, &CLIENT).unwrap();
+        request.uri.scheme_str().unwrap().to_owned()
+    };
+    assert_eq!(scheme_of("/x", None), "http");
+    assert_eq!(scheme_of("/x", Some("https")), "https");
+    assert_eq!(scheme_of("/x", Some("gopher")), "http");
+    assert_eq!(scheme_of("https://a.example/x", None), "https");
+    assert_eq!(scheme_of("http://a.example/x", Some("https")), "http");
+    assert_eq!(scheme_of("gopher://a.example/x", None), "http");
+}
+
+#[test]
 fn a_request_without_host_or_with_two_is_refused() {
     let mut none = parts(Request::get("/x"));
     assert_eq!(receive(&mut none, &CLIENT), Err(BadRequest::Host));

@@ -169,7 +169,11 @@ impl<'a> Filtering<'a> {
                             record.flags.set("UAEX");
                             record.details =
                                 format!("jwt_authn_access_denied{{{}}}", status.to_string().replace(' ', "_"));
-                            Err(Box::new(local(status.http_status(), &jwt.body(status), record)))
+                            let mut response = local(status.http_status(), &jwt.body(status), record);
+                            let challenge = jwt.challenge(head, status);
+                            let told = challenge.map(|value| (header::WWW_AUTHENTICATE, value));
+                            response.headers_mut().extend(told);
+                            Err(Box::new(response))
                         }
                     }
                 }
@@ -180,7 +184,7 @@ impl<'a> Filtering<'a> {
                         Ok(record)
                     }
                     Preflight::Answer(headers) => {
-                        "cors_preflight".clone_into(&mut record.details);
+                        "cors_response".clone_into(&mut record.details);
                         let mut response = whole(Response::new(Vec::new()), record);
                         response.headers_mut().extend(headers);
                         Err(Box::new(response))

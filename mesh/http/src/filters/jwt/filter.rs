@@ -7,9 +7,10 @@ use culvert_envoy::pb::envoy::extensions::filters::http::jwt_authn::v3::{
     JwtAuthentication, RequirementRule, requirement_rule::RequirementType,
 };
 use http::request::Parts;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use serde_json::{Map, Value};
 
+use super::challenge::challenge;
 use super::per_route::PerRoute;
 use super::provider::Provider;
 use super::requirement::{Providers, Requirement};
@@ -115,6 +116,14 @@ impl JwtFilter {
         let accepted = requirement.verify(&self.providers, request, now)?;
         accepted.apply(request);
         Ok(accepted.metadata)
+    }
+
+    /// `www-authenticate` of the answer to what does not go on.
+    pub fn challenge(&self, request: &Parts, status: JwtStatus) -> Option<HeaderValue> {
+        if self.tells_nothing {
+            return None;
+        }
+        challenge(request, status)
     }
 
     /// The body of the answer to what does not go on.

@@ -1,7 +1,8 @@
 //! Tokens of people: the filter `envoy.filters.http.jwt_authn`. A [`JwtFilter`] has [`provider`]s, each with its [`keys`], and rules that say
 //! which of them a request needs ([`requirement`]). [`token`] is the token itself, [`places`] are where it is looked for,
-//! and [`proven`] remembers whose signatures were good.
+//! [`challenge`] is what a refused client is told, and [`proven`] remembers whose signatures were good.
 
+mod challenge;
 mod filter;
 mod keys;
 mod per_route;

@@ -171,7 +171,7 @@ fn keys_for_other_uses_and_other_algorithms_verify_nothing() {
             .map(|keys| keys.verify(&Token::parse(&text).unwrap()));
         assert!(!matches!(verified, Ok(Ok(()))), "{extra}");
     }
-    let none = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode("{}"));
+    let none = format!("{}.{}.x", encode(r#"{"alg":"none"}"#), encode("{}"));
     assert_eq!(Token::parse(&none).unwrap_err(), JwtStatus::Algorithm);
 }
 
@@ -345,4 +345,20 @@ fn scopes_are_split_at_spaces_and_preflights_pass() {
         &[("origin", "https://a"), ("access-control-request-method", "GET")],
     );
     assert!(verify(&filter, &mut preflight).is_ok());
+}
+
+#[test]
+fn a_refused_client_is_told_where_a_token_is_wanted_and_not_the_token() {
+    let filter = filter(vec![("p", provider("a"))], named("p"));
+    let sent = request(
+        "GET",
+        "/a\"b?access_token=x",
+        &[("host", "web.town"), ("x-forwarded-proto", "https")],
+    );
+    let told = |status| filter.challenge(&sent, status).unwrap();
+    assert_eq!(told(JwtStatus::Missing), r#"Bearer realm="https://web.town/a\"b""#);
+    assert_eq!(
+        told(JwtStatus::Malformed),
+        r#"Bearer realm="https://web.town/a\"b", error="invalid_token""#
+    );
 }

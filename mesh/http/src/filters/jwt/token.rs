@@ -27,6 +27,9 @@ pub(super) struct Token<'a> {
 impl<'a> Token<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, JwtStatus> {
         let (signed, signature) = text.rsplit_once('.').ok_or(JwtStatus::Malformed)?;
+        if signature.is_empty() {
+            return Err(JwtStatus::Malformed);
+        }
         let (header, payload) = signed.split_once('.').ok_or(JwtStatus::Malformed)?;
         let object = |part: &str| -> Option<Map<String, Value>> {
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()

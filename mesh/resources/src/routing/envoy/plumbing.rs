@@ -210,6 +210,9 @@ pub(super) fn into_listener(name: String, listener: String) -> Cluster {
     }
 }
 
+/// What one stream of a tunnel to an endpoint may have under way.
+const STREAM_WINDOW: u32 = 256 << 10;
+
 /// The way to the tunnel ports of endpoints.
 pub(crate) fn originate(scope: &str, trust_domain: &str) -> Cluster {
     let tls = UpstreamTlsContext {
@@ -218,6 +221,9 @@ pub(crate) fn originate(scope: &str, trust_domain: &str) -> Cluster {
     };
     let http2 = Http2ProtocolOptions {
         allow_connect: true,
+        // All requests to an endpoint share its tunnel: by Envoy's default two whose clients read nothing would fill the connection's window
+        // of 24 MiB, and nobody else would get an answer.
+        initial_stream_window_size: parts::number(STREAM_WINDOW),
         ..Http2ProtocolOptions::default()
     };
     let options = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
