@@ -13,7 +13,7 @@ use crate::{
     wait,
 };
 use std::{
-    fs,
+    fs, io,
     net::TcpListener,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -240,10 +240,21 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// A port of the loopback that nobody has now.
+/// A port of the loopback that nobody has now, and that the kernel gives to nobody who asks for any (`ip_local_port_range` begins at 32768): it is
+/// used only later.
 fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind("127.0.0.1:0").doing(|| "find a free port".into())?;
-    Ok(listener.local_addr().doing(|| "find a free port".into())?.port())
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    let begin = std::process::id();
+    let ports = (0..COUNT).filter_map(|next| u16::try_from(FIRST + begin.wrapping_add(next) % COUNT).ok());
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in ports {
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last).doing(|| "find a free port".into())
 }
 
 /// Tells how long each step took, and looks whether the person has had enough.

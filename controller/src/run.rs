@@ -162,7 +162,8 @@ async fn run_until_signal(
     let xds = listen(flags.xds_listen).await?;
     let monitoring = Listeners::bind(flags.monitoring_listen, flags.readiness_listen).await?;
     let (at, pages_at) = (address(&xds)?, monitoring.address().map_err(Cause::Address)?);
-    tracing::info!(xds = %at, monitoring = %pages_at, "serving");
+    let probes_at = monitoring.probe_address().map_err(Cause::Address)?.unwrap_or(pages_at);
+    tracing::info!(xds = %at, monitoring = %pages_at, readiness = %probes_at, "serving");
     let shared = Shared {
         state: state.clone(),
         roots: setup.trusted(),

@@ -36,7 +36,12 @@ struct Inside {
 
 impl Inside {
     async fn start(lab: &Lab) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Below those that the kernel gives to whoever asks for any port.
+        let mut ports = 19_000..20_000;
+        let mut free = || {
+            let mut addresses = ports.by_ref().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+            addresses.find(|at| TcpListener::bind(at).is_ok()).unwrap()
+        };
         let (xds, monitoring) = (free(), free());
         let (xds_text, monitoring_text) = (xds.to_string(), monitoring.to_string());
         let flags = Cli::parse_from([

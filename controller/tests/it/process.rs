@@ -20,6 +20,7 @@ pub(crate) struct Controller {
     pub(crate) state: PathBuf,
     pub(crate) xds: SocketAddr,
     pub(crate) monitoring: SocketAddr,
+    pub(crate) readiness: SocketAddr,
     child: Child,
     _dirs: Option<(TempDir, TempDir)>,
 }
@@ -75,7 +76,7 @@ impl Controller {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = Vec::new();
-        let (xds, monitoring) = loop {
+        let (xds, monitoring, readiness) = loop {
             let line = lines
                 .next()
                 .unwrap_or_else(|| panic!("it did not start: {log:#?}"))
@@ -83,7 +84,7 @@ impl Controller {
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             if value["message"] == "serving" {
                 let address = |key: &str| value[key].as_str().unwrap().parse().unwrap();
-                break (address("xds"), address("monitoring"));
+                break (address("xds"), address("monitoring"), address("readiness"));
             }
             log.push(line);
         };
@@ -93,6 +94,7 @@ impl Controller {
             state: state.into(),
             xds,
             monitoring,
+            readiness,
             child,
             _dirs: None,
         }

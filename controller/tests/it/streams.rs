@@ -1,7 +1,6 @@
 //! Many streams: which of them a change wakes, how long they last, and that many at once are served.
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use culvert_proto::{MESH_TYPE, ROOTS_TYPE};
@@ -113,11 +112,12 @@ async fn a_node_with_too_many_streams_loses_the_oldest() {
 /// H7: the kubelet's probes have a port on which there is nothing else.
 #[tokio::test]
 async fn probes_are_answered_on_a_port_of_their_own() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (_controller, _dirs) = start(&["--readiness-listen", &free.to_string()]);
-    assert_eq!(page(free, "/healthz/ready"), "ready\n");
-    assert_eq!(page(free, "/healthz/live"), "alive\n");
-    assert_eq!(page(free, "/"), "/healthz/live\n/healthz/ready\n");
+    let (controller, _dirs) = start(&["--readiness-listen", "127.0.0.1:0"]);
+    let probes = controller.readiness;
+    assert_ne!(probes, controller.monitoring);
+    assert_eq!(page(probes, "/healthz/ready"), "ready\n");
+    assert_eq!(page(probes, "/healthz/live"), "alive\n");
+    assert_eq!(page(probes, "/"), "/healthz/live\n/healthz/ready\n");
 }
 
 /// A controller that comes back meets all its nodes at once. None of them may give up on it: they ping as ztunnel does.

@@ -245,7 +245,7 @@ impl Directory {
         let reported: BTreeSet<&PathBuf> = reported.map(|f| &f.file).collect();
         // Of files that were read it says the same that one cannot be read.
         let is_mended = |path: &&PathBuf| !self.files.contains_key(*path) && !self.unlistable.contains_key(*path);
-        self.unlistable.keys().any(|path| !reported.contains(path)) || reported.iter().any(|path| is_mended(path))
+        self.unlistable.keys().any(|path| !reported.contains(path)) || reported.iter().any(is_mended)
     }
 
     /// Reads one file. What is wrong with it leaves its last good state in force.

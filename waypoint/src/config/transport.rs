@@ -85,6 +85,7 @@ fn typed(socket: TransportSocket) -> Option<Any> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use culvert_envoy::{
         cluster::SYSTEM_ROOTS,
         pack,
@@ -96,11 +97,8 @@ mod tests {
             },
         },
     };
-    use prost::Message;
 
-    use super::*;
-
-    fn socket(config: &(impl Message + prost::Name)) -> TransportSocket {
+    fn socket(config: &impl prost::Name) -> TransportSocket {
         TransportSocket {
             name: "any".to_owned(),
             config_type: Some(ConfigType::TypedConfig(pack(config))),
