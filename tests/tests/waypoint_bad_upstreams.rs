@@ -16,7 +16,7 @@ use culvert_tests::{
     raw_peer::{Frame, kind as frames},
     waypoint::Kind,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// One answer, and what the next request over the same connection gets.
 fn ask(edge: &Edge<'_>, from: &Pod, way: &str) -> String {
@@ -100,6 +100,16 @@ fn envoy_gives_each_client_its_own_answer_whatever_applications_send() {
     each_gets_its_own_answer(Kind::Envoy);
 }
 
+/// Has the waypoint do with all requests as a rule says.
+fn route(edge: &Edge<'_>, rule: &Value) {
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "edge", "namespace": "town" },
+        "spec": { "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }], "rules": [rule] },
+    });
+    edge.scene.town.lab.apply(&route).unwrap();
+}
+
 /// Applications that do not do their part in time, or do too much.
 fn nothing_is_waited_for_forever(kind: Kind) {
     let lab = lab(&format!("wp_stuck_{}", kind.word()));
@@ -132,15 +142,10 @@ fn nothing_is_waited_for_forever(kind: Kind) {
     }
 
     // One that does not come is not waited for longer than the route says.
-    lab.apply(&json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": { "name": "edge", "namespace": "town" },
-        "spec": {
-            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
-            "rules": [{ "timeouts": { "request": "1s" }, "backendRefs": [{ "name": "edge", "port": 80 }] }],
-        },
-    }))
-    .unwrap();
+    route(
+        &edge,
+        &json!({ "timeouts": { "request": "1s" }, "backendRefs": [{ "name": "edge", "port": 80 }] }),
+    );
     let mut last = String::new();
     let waited = wait_until("a stuck application to be answered for", PATIENCE, || {
         last = ask(&edge, edge.client(), "hang");
@@ -164,15 +169,10 @@ fn envoy_waits_for_no_application_forever() {
 fn who_takes_nothing_is_cut(kind: Kind) {
     let lab = lab(&format!("wp_takes_{}", kind.word()));
     let edge = Edge::set(&lab, kind);
-    lab.apply(&json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": { "name": "edge", "namespace": "town" },
-        "spec": {
-            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
-            "rules": [{ "timeouts": { "request": "1s" }, "backendRefs": [{ "name": "edge", "port": 80 }] }],
-        },
-    }))
-    .unwrap();
+    route(
+        &edge,
+        &json!({ "timeouts": { "request": "1s" }, "backendRefs": [{ "name": "edge", "port": 80 }] }),
+    );
     let fields = [
         (":method", "GET"),
         (":scheme", "http"),
@@ -224,19 +224,14 @@ fn envoy_cuts_a_client_that_takes_nothing_of_its_answer_at_the_routes_limit() {
 fn half_an_exchange_is_as_the_route_says(kind: Kind) {
     let lab = lab(&format!("wp_halves_{}", kind.word()));
     let edge = Edge::set(&lab, kind);
-    lab.apply(&json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": { "name": "edge", "namespace": "town" },
-        "spec": {
-            "parentRefs": [{ "group": "", "kind": "Service", "name": "edge" }],
-            "rules": [{
-                "timeouts": { "request": "1s" },
-                "retry": { "attempts": 1, "codes": [403], "backoff": "10ms" },
-                "backendRefs": [{ "name": "edge", "port": 80 }],
-            }],
-        },
-    }))
-    .unwrap();
+    route(
+        &edge,
+        &json!({
+            "timeouts": { "request": "1s" },
+            "retry": { "attempts": 1, "codes": [403], "backoff": "10ms" },
+            "backendRefs": [{ "name": "edge", "port": 80 }],
+        }),
+    );
     let mut last = String::new();
     let waited = wait_until("the route to be in force", PATIENCE, || {
         last = ask(&edge, edge.client(), "hang");
