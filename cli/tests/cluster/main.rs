@@ -145,7 +145,10 @@ fn someone_without_rights_is_told_which_are_missing(plane: &ControlPlane) {
 
 /// An API server drops the fields that the definition of a kind does not name. Of other definitions nothing is touched.
 fn installing_brings_our_own_kind_up_to_date_and_leaves_others(plane: &ControlPlane) {
-    let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    // They name the field that goes.
+    let rules = serde_json::json!([{ "op": "remove", "path": format!("{spec}/x-kubernetes-validations") }]).to_string();
+    plane.kubectl(&["patch", "crd/trafficpolicies.culvert.dev", "--type=json", "-p", &rules]);
     let ours = ["crd/trafficpolicies.culvert.dev", "timeouts"];
     let theirs = ["crd/peerauthentications.security.istio.io", "mtls"];
     let names = |kind: &str| {
@@ -153,7 +156,7 @@ fn installing_brings_our_own_kind_up_to_date_and_leaves_others(plane: &ControlPl
         serde_json::from_str::<Value>(&plane.kubectl(&["get", kind, "-o", read])).unwrap()
     };
     for [kind, field] in [ours, theirs] {
-        let patch = serde_json::json!([{ "op": "remove", "path": format!("{fields}/{field}") }]).to_string();
+        let patch = serde_json::json!([{ "op": "remove", "path": format!("{spec}/properties/{field}") }]).to_string();
         plane.kubectl(&["patch", kind, "--type=json", "-p", &patch]);
         assert!(names(kind)[field].is_null());
     }
